@@ -1,0 +1,10 @@
+"""``python -m buildkit``: the same as the console script ``cudabuild``."""
+
+from __future__ import annotations
+
+import sys
+
+from buildkit.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

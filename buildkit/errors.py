@@ -1,0 +1,310 @@
+"""One class per cause a user can meet: a kind, an exit code, a message, evidence and the next step.
+
+The exit codes are an interface (see docs/reference/exit-codes.md). ``kind`` is what ``--json`` prints and
+what scripts match on; it never changes once released.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CudabuildError(Exception):
+    """Base of every cause. ``evidence`` is the line that shows it, ``hint`` the next command to type."""
+
+    kind: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, evidence: str = "", hint: str = "", log: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.evidence = evidence
+        self.hint = hint
+        self.log = log
+
+
+# 2: usage
+
+
+class UsageError(CudabuildError):
+    """What was typed cannot be understood."""
+
+    kind = "usage"
+    exit_code = 2
+
+
+class BadTarget(UsageError):
+    """A target that does not parse, or a name with several meanings."""
+
+    kind = "bad-target"
+
+
+class TargetsDisagree(UsageError):
+    """An exported TORCH_CUDA_ARCH_LIST misses the GPU that is visible here."""
+
+    kind = "targets-disagree"
+
+
+# 3: recipe or configuration
+
+
+class RecipeError(CudabuildError):
+    """A recipe that does not parse or does not hold together; the message is located (file, key)."""
+
+    kind = "recipe"
+    exit_code = 3
+
+
+class UnknownRecipe(RecipeError):
+    """No recipe of this name; the hint names the nearest ones."""
+
+    kind = "unknown-recipe"
+
+
+class ConfigError(RecipeError):
+    """The configuration file or a CUDABUILD_* variable does not parse."""
+
+    kind = "configuration"
+
+
+# 4: source
+
+
+class SourceError(CudabuildError):
+    """The source could not be had, or is not what was promised."""
+
+    kind = "source"
+    exit_code = 4
+
+
+class IndexUnreachable(SourceError):
+    """The package index (or git host) did not answer."""
+
+    kind = "index-unreachable"
+
+
+class NotOnIndex(SourceError):
+    """The index answers, but has no such file."""
+
+    kind = "not-on-index"
+
+
+class HashMismatch(SourceError):
+    """The bytes are not the ones the recipe names."""
+
+    kind = "hash-mismatch"
+
+
+class UnsafeArchive(SourceError):
+    """An archive member would leave its folder, or is a device."""
+
+    kind = "unsafe-archive"
+
+
+class CommitMissing(SourceError):
+    """The repository does not hold the commit that the recipe pins."""
+
+    kind = "commit-missing"
+
+
+class PatchFailed(SourceError):
+    """A patch does not apply; the message names file and hunk."""
+
+    kind = "patch-failed"
+
+
+class NotCached(SourceError):
+    """``--offline``, and something needed is not in the cache."""
+
+    kind = "not-cached"
+
+
+# 5: this machine cannot build it
+
+
+class MachineError(CudabuildError):
+    """This machine, as it is, cannot build what was asked for."""
+
+    kind = "machine"
+    exit_code = 5
+
+
+class NoTarget(MachineError):
+    """No GPU is visible and no target was given."""
+
+    kind = "no-target"
+
+
+class UnsupportedTarget(MachineError):
+    """The toolkit or the torch here cannot make code for a target."""
+
+    kind = "unsupported-target"
+
+
+class NoToolkit(MachineError):
+    """No CUDA toolkit that fits torch, here or as wheels."""
+
+    kind = "no-toolkit"
+
+
+class IncompleteToolkit(MachineError):
+    """The toolkit lacks headers that torch's own headers include."""
+
+    kind = "incomplete-toolkit"
+
+
+class NoCompiler(MachineError):
+    """No C++ compiler, or one that nvcc refuses."""
+
+    kind = "no-compiler"
+
+
+class MissingHeaders(MachineError):
+    """System headers or Python's own headers are missing."""
+
+    kind = "missing-headers"
+
+
+class NoTorch(MachineError):
+    """No torch here, and none could be installed for this Python."""
+
+    kind = "no-torch"
+
+
+class TorchMismatch(MachineError):
+    """The torch that came is another one than the one asked for, or does not fit the toolkit."""
+
+    kind = "torch-mismatch"
+
+
+class DependencyConflict(MachineError):
+    """Two requirements that cannot both be met; the message names both sides."""
+
+    kind = "dependency-conflict"
+
+
+class EnvironmentChanged(MachineError):
+    """A shared environment or toolkit no longer is what was recorded of it."""
+
+    kind = "environment-changed"
+
+
+# 6, 7, 8: the build
+
+
+class BuildFailed(CudabuildError):
+    """The backend or a compiler failed."""
+
+    kind = "build-failed"
+    exit_code = 6
+
+
+class BadBackendAnswer(BuildFailed):
+    """The backend named something that is not a wheel of this package in its output folder."""
+
+    kind = "bad-backend-answer"
+
+
+class OutOfMemory(CudabuildError):
+    """The build was ended for lack of memory."""
+
+    kind = "out-of-memory"
+    exit_code = 7
+
+
+class TimedOut(CudabuildError):
+    """The wall clock ran out."""
+
+    kind = "timeout"
+    exit_code = 8
+
+
+class Stalled(TimedOut):
+    """Nothing was printed and no processor time used for the stall timeout."""
+
+    kind = "stalled"
+
+
+# 9: verification
+
+
+class VerificationFailed(CudabuildError):
+    """The wheel exists and does not hold what it promises."""
+
+    kind = "verification-failed"
+    exit_code = 9
+
+
+class CpuOnlyWheel(VerificationFailed):
+    """CUDA was asked for and the wheel holds no device code."""
+
+    kind = "cpu-only-wheel"
+
+
+class MissingTargets(VerificationFailed):
+    """Device code is there, but not for every target in every unit."""
+
+    kind = "missing-targets"
+
+
+class UnsafeWheel(VerificationFailed):
+    """The wheel would write outside its folder, or its RECORD lies."""
+
+    kind = "unsafe-wheel"
+
+
+class ImportFailed(VerificationFailed):
+    """The wheel does not import in a clean environment."""
+
+    kind = "import-failed"
+
+
+class BelowRequirement(VerificationFailed):
+    """The grade reached is below ``--require``."""
+
+    kind = "below-requirement"
+
+
+# 10: store or index
+
+
+class StoreError(CudabuildError):
+    """The cache cannot be read or written."""
+
+    kind = "store"
+    exit_code = 10
+
+
+class ReadOnlyCache(StoreError):
+    """The cache folder is not writable."""
+
+    kind = "read-only-cache"
+
+
+class DiskFull(StoreError):
+    """No space left on the device that the cache is on."""
+
+    kind = "disk-full"
+
+
+class NoSuchBuild(StoreError):
+    """No build of this id, key or wheel is recorded here."""
+
+    kind = "no-such-build"
+
+
+# 130, 143
+
+
+class Interrupted(CudabuildError):
+    """Ctrl-C."""
+
+    kind = "interrupted"
+    exit_code = 130
+
+
+class Terminated(CudabuildError):
+    """SIGTERM or SIGHUP."""
+
+    kind = "terminated"
+    exit_code = 143
