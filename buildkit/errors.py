@@ -183,6 +183,12 @@ class DependencyConflict(MachineError):
     kind = "dependency-conflict"
 
 
+class TooLittleMemory(MachineError):
+    """The memory budget is below what one compilation needs."""
+
+    kind = "too-little-memory"
+
+
 class EnvironmentChanged(MachineError):
     """A shared environment or toolkit no longer is what was recorded of it."""
 

@@ -23,6 +23,12 @@ class Reporter(Protocol):
     def gauge(self, *, memory: int, elapsed: float) -> None:
         """A sample of the running build: bytes resident in its process tree, seconds since it began."""
 
+    def units(self, done: int, total: int) -> None:
+        """How many files are compiled, of how many (where the build says so)."""
+
+    def expect(self, seconds: float | None) -> None:
+        """How long the build is expected to take, as far as is known."""
+
 
 class Silent:
     """A reporter for callers that want none."""
@@ -40,4 +46,10 @@ class Silent:
         """Ignore."""
 
     def gauge(self, *, memory: int, elapsed: float) -> None:
+        """Ignore."""
+
+    def units(self, done: int, total: int) -> None:
+        """Ignore."""
+
+    def expect(self, seconds: float | None) -> None:
         """Ignore."""

@@ -1,0 +1,35 @@
+"""What every step of a build needs beside the request: folders, settings of the index, memory of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from buildkit.build.installer import Installer, find_uv
+from buildkit.build.places import Places
+from buildkit.machine.identity import Memo
+from buildkit.progress import Reporter
+from buildkit.source.index_settings import IndexSettings
+from buildkit.store.store import Store
+
+
+@dataclass(frozen=True)
+class Context:
+    """Made once per command by the command line."""
+
+    places: Places
+    memo: Memo
+    store: Store
+    index: IndexSettings
+    reporter: Reporter
+    environ: Mapping[str, str]
+    cwd: Path
+    offline: bool = False
+    may_install: bool = True
+    """False for ``--plan``: say what would be installed instead of installing it."""
+
+    def installer(self, log: IO[str] | None = None) -> Installer:
+        """uv with this command's settings."""
+        return Installer(find_uv(), self.index, self.places.uv_cache, base=self.environ, offline=self.offline, log=log)

@@ -1,0 +1,85 @@
+"""Give a wheel its final bytes: local version, torch pin, build facts, reproducible archive.
+
+This happens before the audit, so that what is proven, hashed, stored and handed out is one and the same file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+from zipfile import ZipFile
+
+from buildkit.build.label import cuda_of_torch, local_label, torch_pin, variant_targets, with_local
+from buildkit.build.metadata import rewrite
+from buildkit.build.reproducible import Content, write_wheel
+from buildkit.machine.arch import Target
+from buildkit.verify.record import SIGNATURES
+from buildkit.verify.wheel import WheelFile, open_wheel
+
+FACTS_FILE = "cudabuild.json"
+
+
+def finalise(
+    src_wheel: Path,
+    out_dir: Path,
+    *,
+    torch_version: str,
+    targets: Sequence[Target],
+    device: Literal["cuda", "cpu"],
+    cuda: str | None = None,
+    variant: Sequence[Target] | None = None,
+    requires: Sequence[str] = (),
+    build_facts: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the final wheel into ``out_dir`` and return its path; the same input gives the same bytes.
+
+    ``torch_version`` is torch's own (``2.13.0+cu130``), ``cuda`` its CUDA release (default: what that version
+    names); ``variant`` the declared target set (default: the table's for that CUDA). ``requires`` are added to
+    the wheel's own. ``build_facts`` go into the dist-info as JSON: they must not hold times or paths, or the
+    bytes would differ.
+    The platform tag stays as it is. Raises :class:`UnsafeWheel` for a wheel that does not open safely.
+    """
+    wheel = open_wheel(src_wheel)
+    cuda = cuda or cuda_of_torch(torch_version)
+    variant = variant_targets(cuda) if variant is None else variant
+    label = local_label(torch_version=torch_version, cuda=cuda, targets=targets, variant=variant, device=device)
+    version = with_local(wheel.version, label)
+    stem = f"{distribution_stem(wheel)}-{version}"
+    metadata = rewrite(wheel.metadata, version=version, torch_pin=torch_pin(torch_version), requires=requires)
+    target = out_dir / final_filename(src_wheel.name, version)
+    with ZipFile(src_wheel) as source:
+        contents = _contents(wheel, source, stem)
+        contents[f"{stem}.dist-info/METADATA"] = Content(metadata.encode("utf-8"))
+        if build_facts is not None:
+            facts = json.dumps(build_facts, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+            contents[f"{stem}.dist-info/{FACTS_FILE}"] = Content(facts.encode("utf-8"))
+        write_wheel(target, contents, f"{stem}.dist-info", source)
+    return target
+
+
+def distribution_stem(wheel: WheelFile) -> str:
+    """The distribution's name as its dist-info folder spells it (``torch_scatter``)."""
+    return wheel.dist_info.removesuffix(".dist-info").rsplit("-", 1)[0]
+
+
+def final_filename(filename: str, version: str) -> str:
+    """The file name with another version: name, build tag and the three tags stay as they were."""
+    parts = filename.removesuffix(".whl").split("-")
+    return "-".join([parts[0], version, *parts[2:]]) + ".whl"
+
+
+def _contents(wheel: WheelFile, source: ZipFile, stem: str) -> dict[str, Content]:
+    """Every member under its new name, RECORD and signatures (of a RECORD that will not exist) left out."""
+    old = wheel.dist_info.removesuffix(".dist-info")
+    dropped = {f"{wheel.dist_info}/{name}" for name in ("RECORD", *SIGNATURES)}
+    contents: dict[str, Content] = {}
+    for member in wheel.members:
+        if member in dropped:
+            continue
+        top, _, rest = member.partition("/")
+        renamed = {f"{old}.dist-info": f"{stem}.dist-info", f"{old}.data": f"{stem}.data"}.get(top)
+        executable = bool((source.getinfo(member).external_attr >> 16) & 0o111)
+        contents[f"{renamed}/{rest}" if renamed else member] = Content(member=member, executable=executable)
+    return contents

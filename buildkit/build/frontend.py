@@ -1,0 +1,157 @@
+"""The PEP 517 frontend: pypa/build's ProjectBuilder, with the guard where its subprocess runner sits."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from buildkit.errors import (
+    BadBackendAnswer,
+    BuildFailed,
+    CudabuildError,
+    Stalled,
+    TimedOut,
+)
+from buildkit.guard.supervise import GuardInterrupted, GuardTerminated, Outcome, Sample, run_guarded
+from buildkit.process import environment_difference, quoted
+
+if TYPE_CHECKING:
+    from build import ProjectBuilder
+
+
+@dataclass
+class GuardReport:
+    """What the guard saw over all hooks of one build. Bytes and seconds."""
+
+    peak_memory: int = 0
+    containment: str = ""
+    isolation: str = ""
+    survivors: int = 0
+    units: int = 0
+    """Compilations that ninja announced; 0 where the build says nothing of the kind."""
+    seconds: float = 0.0
+
+    def add(self, outcome: Outcome) -> None:
+        """Fold one hook's outcome in."""
+        self.peak_memory = max(self.peak_memory, outcome.peak_memory)
+        self.containment, self.isolation = outcome.containment, outcome.isolation
+        self.survivors += outcome.survivors
+        self.seconds += outcome.seconds
+
+
+@dataclass
+class Frontend:
+    """Runs the hooks of one source tree, each under the guard, all before one deadline."""
+
+    source: Path
+    python: Path
+    environment: Mapping[str, str]
+    log: BinaryIO
+    scratch: Path
+    """The private TMPDIR: emptied afterwards, also when cudabuild itself is killed."""
+    writable: Sequence[Path]
+    protected: Sequence[Path]
+    timeout: float
+    stall: float | None
+    on_line: Callable[[str], None]
+    on_sample: Callable[[Sample], None]
+    report: GuardReport = field(default_factory=GuardReport)
+    started: float | None = None
+
+    def requirements(self, config_settings: Mapping[str, str | list[str] | bool]) -> list[str]:
+        """What the backend asks for beside build-system.requires (``get_requires_for_build_wheel``)."""
+        with self._backend_errors(), self._scratch_as_default():
+            return sorted(self._builder().get_requires_for_build("wheel", _settings(config_settings)))
+
+    def build_wheel(self, output: Path, config_settings: Mapping[str, str | list[str] | bool]) -> str:
+        """Build; returns the backend's answer as it gave it: the name of a wheel in ``output``, not yet believed."""
+        with self._backend_errors(), self._scratch_as_default():
+            folder = str(output.absolute())
+            # pypa/build joins the answer to the folder: what is left is the answer as the backend gave it.
+            return str(self._builder().build("wheel", folder, _settings(config_settings))).removeprefix(f"{folder}/")
+
+    def _builder(self) -> ProjectBuilder:
+        from build import ProjectBuilder
+
+        return ProjectBuilder(self.source, python_executable=str(self.python), runner=self._run_hook)
+
+    def _run_hook(
+        self, cmd: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None
+    ) -> None:
+        command = list(cmd)
+        if self.started is None:
+            self.started = time.monotonic()
+        environment = {**self.environment, **(extra_environ or {})}
+        self.log.write(f"$ {quoted(command)}\n".encode())
+        self.log.writelines(f"  {row}\n".encode() for row in environment_difference({}, environment))
+        self.log.flush()
+        try:
+            outcome = run_guarded(
+                command,
+                cwd=Path(cwd or self.source),
+                env=environment,
+                log=self.log,
+                deadline=self.started + self.timeout,
+                stall=self.stall,
+                writable=self.writable,
+                protected=self.protected,
+                scratch=self.scratch,
+                on_line=self.on_line,
+                on_sample=self.on_sample,
+            )
+        except (GuardInterrupted, GuardTerminated) as ended:
+            self.report.add(ended.outcome)
+            raise
+        self.report.add(outcome)
+        self._judge(outcome, command)
+
+    def _judge(self, outcome: Outcome, command: Sequence[str]) -> None:
+        if outcome.reason == "timeout":
+            raise TimedOut(
+                f"the build was ended after {self.timeout:g} s; nothing it started is left running",
+                hint="give it more time: --timeout 2h",
+            )
+        if outcome.reason == "stalled":
+            raise Stalled(
+                f"the build printed nothing and used no processor time for {self.stall or 0:g} s, and was ended",
+                hint="give it more patience: --stall-timeout 30m, or look at the log",
+            )
+        if outcome.returncode != 0:
+            raise BuildFailed(f"the build backend ended with exit status {outcome.returncode} ({quoted(command[:1])})")
+
+    @contextmanager
+    def _backend_errors(self) -> Iterator[None]:
+        from build import BuildBackendException, BuildException, BuildSystemTableValidationError
+
+        try:
+            # pypa/build says a backend's warnings once more; they are in the log already.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        except BuildBackendException as error:
+            if isinstance(error.exception, CudabuildError):
+                raise error.exception from None
+            raise BadBackendAnswer(f"the build backend gave no usable answer: {error}") from error
+        except (BuildException, BuildSystemTableValidationError) as error:
+            raise BuildFailed(f"this source is not a project that can be built: {error}") from error
+
+    @contextmanager
+    def _scratch_as_default(self) -> Iterator[None]:
+        """pyproject-hooks exchanges files with the backend in the default temporary folder: use the build's."""
+        before = tempfile.tempdir
+        tempfile.tempdir = str(self.scratch)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+
+
+def _settings(config_settings: Mapping[str, str | list[str] | bool]) -> dict[str, str | list[str]] | None:
+    """As pypa/build takes them: texts and lists of texts; none at all is None."""
+    return {k: str(v).lower() if isinstance(v, bool) else v for k, v in config_settings.items()} or None

@@ -1,0 +1,262 @@
+"""Making a wheel: unpack, patch, environment, toolkit view, guarded backend, final bytes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from buildkit.build.borrow import make_links
+from buildkit.build.context import Context
+from buildkit.build.environ import resolve
+from buildkit.build.environment import ensure_build_environment, installed_versions, unmet
+from buildkit.build.final import finalise
+from buildkit.build.frontend import Frontend, GuardReport
+from buildkit.build.package import discovered_requires, remember_requires
+from buildkit.build.prepare import Prepared
+from buildkit.build.sizing import size_build
+from buildkit.build.survey import install_wheel_toolkit
+from buildkit.build.toolkit_view import make_view
+from buildkit.build.torches import check_unchanged, site_packages
+from buildkit.diagnose.first import explain_failure
+from buildkit.errors import BuildFailed, EnvironmentChanged
+from buildkit.guard.protocol import Sample
+from buildkit.machine.torch_identity import identify_torch
+from buildkit.source.fetch import project_root, unpack
+from buildkit.source.patches import apply_patch
+from buildkit.verify.wheel import check_backend_answer, open_wheel
+
+if TYPE_CHECKING:
+    from buildkit.build.pipeline import BuildResult
+
+NINJA = re.compile(r"^\[(\d+)/(\d+)\]")
+"""ninja's status: units done of units known."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A wheel in its final bytes, not yet proven; or the requirements that the backend asked for first."""
+
+    wheel: Path
+    version: str
+    seconds: float
+    """From the backend's start to its wheel file."""
+    discovered: tuple[str, ...] = ()
+
+
+def make_wheel(prepared: Prepared, context: Context, folder: Path, result: BuildResult) -> Made:
+    """Build in ``folder``; the log goes to ``result.log``, what the guard saw to ``result.guard``."""
+    log_path = result.log or folder / "build.log"
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    sizing = size_build(prepared, context, estimate=True)
+    result.plan = sizing.summary
+    _check_shared(prepared, context)
+    with log_path.open("ab") as log:
+        source = _source(prepared, context, folder)
+        frontend = _frontend(prepared, context, folder, source, log, result)
+        try:
+            return _run(prepared, context, folder, frontend, result)
+        except BuildFailed as error:
+            raise explain_failure(error, log_path) from error
+        finally:
+            result.guard = guard_object(frontend, sizing.summary.memory_budget)
+            _check_lenders(prepared)
+            for name in ("tmp", "home"):
+                shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _check_shared(prepared: Prepared, context: Context) -> None:
+    """Environments and toolkits in the cache must still be what was installed before they make anything."""
+    check_unchanged(prepared.survey.torch, context.places.torch)
+    choice = prepared.survey.toolkit
+    for toolkit in (choice.toolkit, *choice.fill) if choice else ():
+        if toolkit.root.is_relative_to(context.places.toolkits):
+            install_wheel_toolkit(toolkit.release, prepared.survey.machine.python, context)
+
+
+def _source(prepared: Prepared, context: Context, folder: Path) -> Path:
+    """The patched source. One that an earlier try of this very key left is used again, objects and all."""
+    marker, tree = folder / "source.json", folder / "src"
+    try:
+        kept = json.loads(marker.read_text(encoding="utf-8"))
+        project = folder / str(kept["project"])
+        if not prepared.request.refresh and project.is_dir():
+            context.reporter.note("going on where the last try of this build stopped")
+            return project
+    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        pass
+    context.reporter.phase("source", prepared.source.origin)
+    shutil.rmtree(tree, ignore_errors=True)
+    marker.unlink(missing_ok=True)
+    project = unpack(prepared.source, tree)
+    for patch in prepared.patches:
+        apply_patch(project_root(project, prepared.source), patch)
+        context.reporter.note(f"patched: {patch.name}")
+    marker.write_text(json.dumps({"schema": 1, "project": str(project.relative_to(folder))}), encoding="utf-8")
+    return project
+
+
+def _frontend(
+    prepared: Prepared, context: Context, folder: Path, source: Path, log: BinaryIO, result: BuildResult
+) -> Frontend:
+    """Environment, toolkit view and folders; the frontend that uses them."""
+    for name in ("tmp", "home", "out"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / name).mkdir()
+    context.reporter.phase("environment", "the build requirements and torch")
+    links = make_links(prepared.survey.loan, context.places.borrowed)
+    pycache = context.places.pycache
+    environment_folder = ensure_build_environment(
+        context.places.environments,
+        python=prepared.survey.machine.python,
+        lock=prepared.lock,
+        loan=prepared.survey.loan,
+        links=links,
+        installer=context.installer(),
+        pycache=pycache,
+    )
+    view = view_of(prepared, context) if prepared.survey.toolkit else folder / "no-toolkit"
+    plan = result.plan or size_build(prepared, context).summary
+    environment = resolve(
+        prepared.environment,
+        {"env": environment_folder, "view": view, "build": folder, "pycache": pycache},
+        jobs=plan.jobs,
+    )
+    report = GuardReport()
+    on_line, on_sample = _watchers(context, report)
+    return Frontend(
+        source=source,
+        python=environment_folder / "bin" / "python",
+        environment=environment,
+        log=log,
+        scratch=folder / "tmp",
+        writable=[folder / "src", folder / "tmp", folder / "home", folder / "out"],
+        protected=protected_places(prepared, context),
+        timeout=plan.timeout,
+        stall=plan.stall_timeout or None,
+        on_line=on_line,
+        on_sample=on_sample,
+        report=report,
+    )
+
+
+def protected_places(prepared: Prepared, context: Context) -> list[Path]:
+    """What a build must not change: the lender of torch, the person's environment, and all that is shared."""
+    return [
+        prepared.survey.torch.location,
+        prepared.survey.machine.python.prefix,
+        context.places.cache,
+        context.places.work,
+    ]
+
+
+def view_of(prepared: Prepared, context: Context) -> Path:
+    """The toolkit view, named after what it is made from."""
+    choice = prepared.survey.toolkit
+    if choice is None:
+        raise BuildFailed("a build for the CPU has no toolkit")
+    name = "-".join([choice.toolkit.release, *(part[:12] for part in choice.identity.split("+"))])
+    compiler = prepared.survey.machine.compiler.path
+    return make_view(choice.toolkit, choice.fill, context.places.views / name, compiler=compiler)
+
+
+def _watchers(context: Context, report: GuardReport) -> tuple[Callable[[str], None], Callable[[Sample], None]]:
+    def on_line(line: str) -> None:
+        status = NINJA.match(line)
+        if status is not None:
+            report.units = max(report.units, int(status[2]))
+            context.reporter.units(int(status[1]), int(status[2]))
+        context.reporter.line(line)
+
+    def on_sample(sample: Sample) -> None:
+        context.reporter.gauge(memory=sample.memory, elapsed=sample.elapsed)
+
+    return on_line, on_sample
+
+
+def _run(prepared: Prepared, context: Context, folder: Path, frontend: Frontend, result: BuildResult) -> Made:
+    settings = prepared.package.loaded.recipe.build.config_settings
+    if discovered_requires(context, prepared.source) is None:
+        context.reporter.phase("backend", "asking the backend what else it needs")
+        asked = frontend.requirements(settings)
+        environment = frontend.python.parent.parent
+        installed = {**dict(prepared.survey.loan.versions), **installed_versions(site_packages(environment))}
+        missing = unmet(asked, installed, prepared.survey.machine.python)
+        if missing:
+            return Made(folder, "", 0.0, tuple(asked))
+        remember_requires(context, prepared.source, ())
+    context.reporter.expect(result.plan.expected_seconds if result.plan else None)
+    context.reporter.phase("build", f"{result.plan.jobs if result.plan else 1} at a time")
+    started = time.monotonic()
+    answer = frontend.build_wheel(folder / "out", settings)
+    seconds = round(time.monotonic() - started, 3)
+    name = prepared.distribution or Path(answer).name.partition("-")[0]
+    wheel = check_backend_answer(answer, folder / "out", name, prepared.version)
+    return _final(prepared, folder, wheel, seconds)
+
+
+def _final(prepared: Prepared, folder: Path, wheel: Path, seconds: float) -> Made:
+    """Local version, torch pin and reproducible zip: what is proven is what is handed out."""
+    final = folder / "final"
+    shutil.rmtree(final, ignore_errors=True)
+    final.mkdir()
+    path = finalise(
+        wheel,
+        final,
+        torch_version=prepared.survey.torch.version,
+        cuda=prepared.survey.torch.cuda,
+        targets=prepared.survey.targets,
+        device=prepared.device,
+        requires=prepared.package.loaded.recipe.runtime.requires,
+        build_facts=_facts(prepared),
+    )
+    return Made(path, str(open_wheel(path).version), seconds)
+
+
+def _facts(prepared: Prepared) -> dict[str, object]:
+    """What the wheel says about its own making; the same for the same key."""
+    toolkit = prepared.survey.toolkit
+    return {
+        "schema": 1,
+        "recipe": prepared.package.name,
+        "key": prepared.key,
+        "device": prepared.device,
+        "targets": [str(target) for target in prepared.survey.targets],
+        "torch": prepared.survey.torch.version,
+        "toolkit": toolkit.toolkit.version if toolkit else None,
+        "source": prepared.source.sha256,
+        "patches": [patch.name for patch in prepared.patches],
+        "licence": prepared.package.loaded.recipe.license.spdx,
+    }
+
+
+def guard_object(frontend: Frontend, budget: int) -> dict[str, object]:
+    """The ``guard`` object of ``--json``."""
+    report = frontend.report
+    return {
+        "peak_memory": report.peak_memory,
+        "memory_budget": budget,
+        "requeued": 0,
+        "units": report.units,
+        "containment": report.containment,
+        "isolation": report.isolation,
+        "survivors": report.survivors,
+    }
+
+
+def _check_lenders(prepared: Prepared) -> None:
+    """The borrowed torch must be the same one after the build."""
+    before, site = prepared.survey.torch, prepared.survey.torch.location
+    after = identify_torch([site])
+    if after != before:
+        raise EnvironmentChanged(
+            f"the build changed the torch it borrowed ({site})",
+            evidence=f"{before.version} {before.record_sha256[:12]} -> "
+            + (f"{after.version} {after.record_sha256[:12]}" if after else "gone"),
+            hint="reinstall torch there; run the build where namespaces are allowed, so that it cannot write there",
+        )

@@ -1,0 +1,127 @@
+"""What is to be built: a recipe's version, or a recipe made up for a folder or an index name; and its source."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildkit.build.context import Context
+from buildkit.errors import RecipeError, UnknownRecipe, UsageError
+from buildkit.plan.request import Request
+from buildkit.recipe.loader import LoadedRecipe, find_recipe, search_path
+from buildkit.recipe.model import Recipe, Version
+from buildkit.recipe.selection import choose_version
+from buildkit.source.fetch import FetchedSource, fetch_source
+from buildkit.source.metadata import of_folder
+from buildkit.source.spec import FolderSpec, SdistSpec, SourceSpec, parse_source, spec_of
+
+
+@dataclass(frozen=True)
+class Package:
+    """A recipe, the version chosen, and where its source comes from."""
+
+    loaded: LoadedRecipe
+    version: Version | None
+    """None where the source was given on the command line: its own version counts."""
+    spec: SourceSpec
+
+    @property
+    def has_recipe(self) -> bool:
+        """False for a folder or an index name without a recipe."""
+        return self.loaded.sha256 != ""
+
+    @property
+    def name(self) -> str:
+        """The recipe's name."""
+        return self.loaded.recipe.name
+
+
+def choose_package(request: Request, context: Context) -> Package:
+    """The recipe of that name, else the folder at that path, else what the index has under ``pypi:NAME``."""
+    text = request.package
+    if text.startswith("pypi:"):
+        spec = parse_source(text, cwd=context.cwd)
+        return Package(adhoc_recipe(_name_of(spec), context.cwd), None, spec)
+    folder = context.cwd / text
+    if "/" in text or text in {".", ".."}:
+        if not folder.is_dir():
+            raise UsageError(f"{text} is not a folder", hint="give a recipe's name, a project's folder, or pypi:NAME")
+        return Package(adhoc_recipe(_folder_name(folder), folder), None, FolderSpec(folder.resolve()))
+    folders = search_path(request.recipes, context.cwd, context.environ)
+    name, _, wanted = text.partition("==")
+    try:
+        loaded = find_recipe(name, folders)
+    except UnknownRecipe as error:
+        if folder.is_dir():
+            error.hint = f"to build the folder, say ./{text}. {error.hint}"
+        raise
+    if request.source is not None:
+        return Package(loaded, None, parse_source(request.source, cwd=context.cwd))
+    version = choose_version(loaded.recipe, request.version or wanted or None)
+    return Package(loaded, version, spec_of(version, loaded.folder))
+
+
+def adhoc_recipe(name: str, folder: Path) -> LoadedRecipe:
+    """A recipe made up for a source that has none: the common switch for CUDA, and the wheel's own modules."""
+    recipe = Recipe.model_validate({
+        "edition": 1,
+        "name": name,
+        "summary": "a source without a recipe",
+        "license": {"spdx": "LicenseRef-Unknown", "redistributable": False},
+        "version": [{"version": "0", "folder": str(folder)}],
+        "build": {"env-cuda": {"FORCE_CUDA": "1"}},
+    })  # fmt: skip
+    return LoadedRecipe(recipe, folder, "", {})
+
+
+def _name_of(spec: SourceSpec) -> str:
+    if not isinstance(spec, SdistSpec):
+        raise RecipeError("only an sdist has a name without being fetched")
+    return normalised(spec.name)
+
+
+def _folder_name(folder: Path) -> str:
+    """The project's name where pyproject.toml says it, else the folder's."""
+    return normalised(of_folder(folder, where=str(folder)).name or folder.resolve().name)
+
+
+def normalised(name: str) -> str:
+    """A distribution's name as indexes spell it, cut down to what a recipe's name may hold."""
+    text = re.sub(r"[^a-z0-9._-]+", "-", re.sub(r"[-_.]+", "-", name.lower())).strip("-._")
+    return text or "project"
+
+
+def fetch(package: Package, context: Context) -> FetchedSource:
+    """The package's source, from the cache where it is there."""
+    return fetch_source(
+        package.spec,
+        cache=context.places.sources,
+        index=context.index,
+        offline=context.offline,
+        reporter=context.reporter,
+    )
+
+
+def discovered_requires(context: Context, source: FetchedSource) -> tuple[str, ...] | None:
+    """What the backend of this source asked for when it was run before; None when it never was."""
+    try:
+        value = json.loads(_discovery(context, source).read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return tuple(str(item) for item in value["requires"]) if isinstance(value, dict) else None
+
+
+def remember_requires(context: Context, source: FetchedSource, requires: Sequence[str]) -> None:
+    """Store what a backend asked for, so that the next plan of this source holds it from the start."""
+    path = _discovery(context, source)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps({"schema": 1, "requires": sorted(set(requires))}), encoding="utf-8")
+    temporary.replace(path)
+
+
+def _discovery(context: Context, source: FetchedSource) -> Path:
+    return context.places.sources / "requires" / f"{source.sha256}.json"

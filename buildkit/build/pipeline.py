@@ -1,0 +1,239 @@
+"""One build from request to proven wheel: plan, store, environment, guarded backend, proof, store."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from buildkit.build.context import Context
+from buildkit.build.make import Made, make_wheel
+from buildkit.build.package import remember_requires
+from buildkit.build.prepare import Prepared, prepare
+from buildkit.build.proof import Proof, Subject, driver_missing, prove, required_here, still_valid
+from buildkit.build.sizing import Sizing, size_build
+from buildkit.errors import CudabuildError, StoreError
+from buildkit.plan.model import PlanSummary
+from buildkit.plan.request import Request
+from buildkit.store.blobs import file_sha256
+from buildkit.store.builds import BuildRecord, BuildRecords
+from buildkit.store.locks import once
+from buildkit.store.model import Entry
+from buildkit.verify.verdict import Verdict, check_requirement
+
+
+class MoreRequirements(Exception):
+    """The backend asked for requirements that the plan did not know: plan again with them."""
+
+
+@dataclass
+class BuildResult:
+    """What is known of one build, complete or not; the command line prints it."""
+
+    recipe: str
+    build: str | None = None
+    """The id of the build that made the wheel: on a hit, the stored one's, so that its log is found."""
+    device: str = "cuda"
+    version: str | None = None
+    key: str | None = None
+    cache: str = "miss"
+    wheel: Path | None = None
+    entry: Entry | None = None
+    plan: PlanSummary | None = None
+    verdict: Verdict | None = None
+    subject: Subject | None = None
+    """What the verdict is about; for proving the wheel again elsewhere."""
+    guard: dict[str, Any] | None = None
+    log: Path | None = None
+    seconds: float = 0.0
+    error: CudabuildError | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def build(request: Request, configured: tuple[str, ...], context: Context, *, out: Path | None = None) -> BuildResult:
+    """Build one package, or take it from the store. Causes end up in ``result.error``, never past it."""
+    started = time.monotonic()
+    result = BuildResult(recipe=request.package, device=request.device)
+    try:
+        _build(request, configured, context, out, result)
+    except CudabuildError as error:
+        result.error = error
+        result.build = result.build or BuildRecords(context.places.store).new_id()
+        if error.log is None and result.log is not None:
+            error.log = str(result.log)
+    result.seconds = round(time.monotonic() - started, 3)
+    return result
+
+
+def _build(
+    request: Request, configured: tuple[str, ...], context: Context, out: Path | None, result: BuildResult
+) -> None:
+    for attempt in range(3):
+        prepared = prepare(request, configured, context)
+        _describe(result, prepared, size_build(prepared, context))
+        try:
+            served = None if request.refresh and attempt == 0 else _from_store(prepared, context, result)
+            if served is None:
+                with context.store.lock(prepared.key, _waiting(context)):
+                    served = None if request.refresh else _from_store(prepared, context, result)
+                    served = served or _make(prepared, context, result)
+            break
+        except MoreRequirements:
+            continue
+    else:
+        raise CudabuildError("the backend asks for other requirements each time it is run")
+    result.entry = served
+    folder = out or context.places.wheels / served.key[:16]
+    result.wheel = context.store.hand_out(served, folder)
+    result.version = served.version
+    _require(result, prepared)
+
+
+def _waiting(context: Context) -> Callable[[], None]:
+    return once(lambda: context.reporter.note("waiting for another build of the same wheel"))
+
+
+def _describe(result: BuildResult, prepared: Prepared, sizing: Sizing) -> None:
+    result.recipe, result.device, result.key = prepared.package.name, prepared.device, prepared.key
+    result.version, result.plan, result.subject = prepared.version, sizing.summary, Subject.of(prepared)
+    result.notes = list(sizing.summary.notes)
+
+
+def _from_store(prepared: Prepared, context: Context, result: BuildResult) -> Entry | None:
+    """The entry of this key, or one with more targets; proven again where its proof is not valid here."""
+    lookup = context.store.get(prepared.key)
+    if lookup.note:
+        context.reporter.warn(lookup.note)
+    entry = lookup.entry or superset_of(prepared, context)
+    if entry is None:
+        return None
+    if entry.key != prepared.key:
+        result.notes.append(f"served by an entry with more targets: {';'.join(entry.inputs['targets'])}")
+    result.cache, result.build = "hit", entry.build
+    verdict = Verdict.model_validate(entry.verdict)
+    subject = Subject.of(prepared)
+    if not still_valid(verdict, subject, prepared.require):
+        context.reporter.note("the stored proof does not cover this machine: proving again")
+        verdict = _proven(_prove_again(entry, subject, context), result)
+        with suppress(CudabuildError):  # a read-only store keeps its older verdict
+            entry = context.store.amend(entry.model_copy(update={"verdict": verdict.model_dump(by_alias=True)}))
+    result.verdict = verdict
+    return entry
+
+
+def superset_of(prepared: Prepared, context: Context) -> Entry | None:
+    """A sound entry that differs only by holding more targets."""
+    from buildkit.machine.arch import covers, parse_targets
+
+    for candidate in context.store.candidates(prepared.family):
+        if covers(parse_targets(candidate.inputs["targets"]), prepared.survey.targets):
+            entry = context.store.get(candidate.key).entry
+            if entry is not None:
+                return entry
+    return None
+
+
+def _make(prepared: Prepared, context: Context, result: BuildResult) -> Entry:
+    records = BuildRecords(context.places.store)
+    result.cache, result.build = "miss", result.build or records.new_id()
+    result.log = context.places.logs / f"{result.build}.log"
+    with _recorded(records, result), _build_folder(context.places.builds / prepared.key) as folder:
+        made = make_wheel(prepared, context, folder, result)
+        if made.discovered:
+            remember_requires(context, prepared.source, made.discovered)
+            raise MoreRequirements
+        # The proof is of the wheel alone: what it was built from must be gone when it is imported.
+        shutil.rmtree(folder / "src", ignore_errors=True)
+        shutil.rmtree(folder / "env", ignore_errors=True)
+        proof = prove(made.wheel, Subject.of(prepared), context, built=made.seconds, log=result.log)
+        verdict = _proven(proof, result)
+        return context.store.put(made.wheel, _entry(prepared, made, verdict, result))
+
+
+@contextmanager
+def _build_folder(folder: Path) -> Iterator[Path]:
+    """The folder of one build. It stays after a failure, so that a retry goes on where this one stopped."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    except CudabuildError:
+        for name in ("tmp", "home", "out"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        raise
+    except MoreRequirements:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _entry(prepared: Prepared, made: Made, verdict: Verdict, result: BuildResult) -> Entry:
+    return Entry(
+        key=prepared.key,
+        family=prepared.family,
+        recipe=prepared.package.name,
+        version=made.version,
+        build=result.build or "",
+        created=now(),
+        filename=made.wheel.name,
+        sha256=file_sha256(made.wheel),
+        size=made.wheel.stat().st_size,
+        inputs=prepared.inputs.as_dict(),
+        verdict=verdict.model_dump(by_alias=True, mode="json"),
+        plan=result.plan.model_dump(mode="json") if result.plan else {},
+        guard=result.guard,
+        seconds=made.seconds,
+    )
+
+
+def _prove_again(entry: Entry, subject: Subject, context: Context) -> Proof:
+    """The stages over a stored wheel, under its own name (a wheel's name says what it is)."""
+    context.places.work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="prove-", dir=context.places.work) as scratch:
+        return prove(context.store.hand_out(entry, Path(scratch)), subject, context, built=entry.seconds)
+
+
+def _proven(proof: Proof, result: BuildResult) -> Verdict:
+    result.verdict = proof.verdict
+    if proof.error is not None:
+        raise proof.error
+    return proof.verdict
+
+
+def _require(result: BuildResult, prepared: Prepared) -> None:
+    if result.verdict is not None:
+        proof = Proof(result.verdict, None, driver_missing(result.verdict))
+        check_requirement(result.verdict, required_here(prepared.require, prepared.request.require, proof))
+
+
+@contextmanager
+def _recorded(records: BuildRecords, result: BuildResult) -> Iterator[None]:
+    """Keep the build's record: running, then succeeded or failed with its cause."""
+    record = BuildRecord(
+        id=result.build or "",
+        key=result.key,
+        recipe=result.recipe,
+        started=now(),
+        status="running",
+        log=str(result.log),
+    )
+    records.write(record)
+    try:
+        yield
+    except MoreRequirements:
+        raise
+    except CudabuildError as error:
+        with suppress(StoreError):  # the cause is what counts
+            records.write(record.model_copy(update={"status": "failed", "finished": now(), "error": error.kind}))
+        raise
+    records.write(record.model_copy(update={"status": "succeeded", "finished": now()}))
+
+
+def now() -> str:
+    """This moment as records and entries write it: UTC, so that texts sort as times."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

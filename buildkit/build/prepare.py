@@ -1,0 +1,218 @@
+"""From a request to a complete plan with its key: everything up to the point where something is compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildkit.build import package as packages
+from buildkit.build.context import Context
+from buildkit.build.environ import backend_environment, chosen_compiler, passed_variables
+from buildkit.build.label import variant_targets
+from buildkit.build.locks import RequirementLock, find_lock, lock_id, requirement_set, resolve_lock
+from buildkit.build.package import Package
+from buildkit.build.survey import Machine, Survey, WouldInstall, complete_survey, survey, targets_asked
+from buildkit.build.system import system_identity
+from buildkit.errors import NoTarget, NoToolkit, TorchMismatch, UnsupportedTarget
+from buildkit.machine import compat
+from buildkit.plan.decide import TargetChoice, required_grade
+from buildkit.plan.key import KeyInputs, family_of, key_of
+from buildkit.plan.request import BuiltFor, Request, Requirement
+from buildkit.recipe.model import Patch
+from buildkit.recipe.selection import build_section_sha256, patches_that_apply
+from buildkit.source.fetch import FetchedSource
+
+CPU_CAUSES = (TorchMismatch, NoToolkit, NoTarget)
+"""With ``--device auto``, these and no others lead to a CPU build; it is said loudly and recorded."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a build needs, and its key."""
+
+    request: Request
+    package: Package
+    source: FetchedSource
+    survey: Survey
+    device: BuiltFor
+    device_reason: str
+    require: Requirement
+    environment: dict[str, str]
+    patches: tuple[Path, ...]
+    lock: RequirementLock
+    inputs: KeyInputs
+    key: str
+    family: str
+
+    @property
+    def distribution(self) -> str | None:
+        """The name the wheel must have; None for a source that says it only when it is built."""
+        return self.package.name if self.package.version or self.package.has_recipe else self.source.name
+
+    @property
+    def version(self) -> str | None:
+        """The version the wheel must have, where it is known beforehand."""
+        return self.package.version.version if self.package.version else self.source.version
+
+
+def prepare(request: Request, configured: tuple[str, ...], context: Context) -> Prepared:
+    """Plan a build. Raises every cause that can be known before anything is compiled."""
+    package = packages.choose_package(request, context)
+    machine = survey(request, context)
+    reason = ""
+    choice: TargetChoice | None = None
+    if request.device != "cpu":
+        try:
+            choice = targets_asked(request, configured, machine, context)
+            _refuse_early(request, choice)
+        except CPU_CAUSES as error:
+            if request.device != "auto":
+                raise
+            reason, choice = error.message, None
+    source = packages.fetch(package, context)
+    wanted = None if choice is None else configured
+    device, reason, whole = _surveyed(request, wanted, reason, machine, context, source)
+    return _complete(request, package, source, whole, device, reason, context)
+
+
+def _refuse_early(request: Request, choice: TargetChoice) -> None:
+    """Where torch is named with its CUDA, a target it cannot do is refused before gigabytes are fetched."""
+    public, _, local = (request.torch or "").partition("+cu")
+    if local.isdigit() and choice.typed:
+        release = f"{local[:-1]}.{local[-1]}"
+        compat.check_targets(choice.targets, toolkit=release, torch=f"{public}+cu{local}", setuptools_path=False)
+
+
+def _surveyed(
+    request: Request,
+    configured: tuple[str, ...] | None,
+    reason: str,
+    machine: Machine,
+    context: Context,
+    source: FetchedSource,
+) -> tuple[BuiltFor, str, Survey]:
+    setuptools_path = "setuptools" in (source.build_backend or "setuptools")
+    if configured is not None:
+        try:
+            whole = complete_survey(request, configured, machine, context, setuptools_path=setuptools_path)
+            if whole.torch.cuda is not None:
+                return "cuda", "", whole
+            reason = f"torch {whole.torch.version} is a CPU-only build"
+        except CPU_CAUSES as error:
+            if request.device != "auto" or isinstance(error, UnsupportedTarget):
+                raise
+            reason = error.message
+    if reason:
+        context.reporter.warn(f"building for the CPU only: {reason}")
+    return "cpu", reason, complete_survey(request, None, machine, context, setuptools_path=setuptools_path)
+
+
+def _complete(
+    request: Request,
+    package: Package,
+    source: FetchedSource,
+    whole: Survey,
+    device: BuiltFor,
+    reason: str,
+    context: Context,
+) -> Prepared:
+    recipe = package.loaded.recipe
+    values = _conditions(whole, device, source)
+    patches = patches_that_apply(recipe, values)
+    passed = {**passed_variables(recipe.build.pass_env, context.environ), **request.passed_environment}
+    environment = backend_environment(
+        device=device,
+        targets=whole.targets,
+        compiler=whole.machine.compiler.path,
+        recipe_environment=recipe.build.environment(device),
+        passed=passed,
+        chosen_compiler=chosen_compiler(context.environ),
+    )
+    lock = _lock(request, package, source, whole, context)
+    inputs = key_inputs(package, source, whole, values, patches, environment, lock)
+    return Prepared(
+        request=request,
+        package=package,
+        source=source,
+        survey=whole,
+        device=device,
+        device_reason=reason,
+        require=required_grade(
+            request.require,
+            gpu_visible=bool(whole.machine.gpus.gpus),
+            has_probe=recipe.verify.probe is not None,
+            device=device,
+        ),
+        environment=environment,
+        patches=tuple(package.loaded.folder / patch.file for patch in patches),
+        lock=lock,
+        inputs=inputs,
+        key=key_of(inputs),
+        family=family_of(inputs),
+    )
+
+
+def _conditions(whole: Survey, device: str, source: FetchedSource) -> dict[str, str]:
+    compiler = whole.machine.compiler
+    return {
+        "torch": whole.torch.version.partition("+")[0],
+        "cuda": whole.toolkit.toolkit.release if whole.toolkit else "0",
+        "python": whole.machine.python.version,
+        "gcc": compiler.version if compiler.kind == "gcc" else "0",
+        "version": source.version or "0",
+        "device": device,
+    }
+
+
+def _lock(
+    request: Request, package: Package, source: FetchedSource, whole: Survey, context: Context
+) -> RequirementLock:
+    discovered = packages.discovered_requires(context, source) or ()
+    requirements = requirement_set(package.loaded.recipe.build.requires, source.build_requires, discovered)
+    python = whole.machine.python
+    identifier = lock_id(requirements, whole.loan, python, context.index.fingerprint())
+    found = None if request.refresh and not context.offline else find_lock(context.places.locks, identifier)
+    if found is not None:
+        return found
+    if not context.may_install:
+        raise WouldInstall("the build requirements, once resolved")
+    return resolve_lock(
+        context.places.locks, identifier, requirements, whole.loan, python, context.installer(), context.reporter
+    )
+
+
+def key_inputs(
+    package: Package,
+    source: FetchedSource,
+    whole: Survey,
+    values: Mapping[str, str],
+    patches: tuple[Patch, ...],
+    environment: Mapping[str, str],
+    lock: RequirementLock,
+) -> KeyInputs:
+    """The fields of the key, from what was found."""
+    recipe, python, torch = package.loaded.recipe, whole.machine.python, whole.torch
+    compiler, device = whole.machine.compiler, values["device"]
+    return KeyInputs(
+        recipe=recipe.name,
+        version=(package.version.version if package.version else source.version) or "",
+        source=source.sha256,
+        subdirectory=source.subdirectory,
+        patches=[package.loaded.files[patch.file] for patch in patches],
+        recipe_build=build_section_sha256(package.loaded, version=package.version, values=values),
+        targets=[str(target) for target in whole.targets],
+        device=device,
+        torch=f"{torch.version} {torch.git_version} {torch.record_sha256}",
+        torch_closure=whole.loan.fingerprint,
+        toolkit=f"{whole.toolkit.toolkit.version} {whole.toolkit.identity}" if whole.toolkit else "",
+        python=f"{python.implementation} {python.version} {python.abi}",
+        platform=python.platform,
+        machine=python.machine,
+        compiler=f"{compiler.kind} {compiler.version} {compiler.machine} {compiler.identity}",
+        glibc=whole.machine.glibc,
+        environment=dict(environment),
+        requirements=lock.sha256,
+        system=system_identity(recipe.system),
+        variant=[str(target) for target in variant_targets(torch.cuda)] if torch.cuda and device == "cuda" else [],
+    )

@@ -1,0 +1,212 @@
+"""The proof stages over one wheel: audit, import, and what needs a GPU. The same for a build and for ``verify``."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from buildkit.build.borrow import Loan, make_links
+from buildkit.build.context import Context
+from buildkit.build.environment import make_proof_environment
+from buildkit.build.prepare import Prepared
+from buildkit.diagnose.first import tail
+from buildkit.errors import CudabuildError
+from buildkit.machine.arch import Target
+from buildkit.machine.gpus import Gpu
+from buildkit.machine.interpreter import Interpreter
+from buildkit.machine.torch_identity import TorchIdentity
+from buildkit.recipe.loader import LoadedRecipe
+from buildkit.store.blobs import file_sha256
+from buildkit.verify.imports import run_imports
+from buildkit.verify.probes import run_probe
+from buildkit.verify.stages import Audit, Recorder, audit_wheel
+from buildkit.verify.verdict import Grade, Verdict, make_verdict, meets, valid_here
+
+IMPORT_TIMEOUT = 300.0
+"""Seconds for one import of torch and the package; slow disks and cold caches need most of it."""
+PROBE_TIMEOUT = 600.0
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a wheel is proven against: recipe, targets, torch, interpreter and the GPUs here."""
+
+    loaded: LoadedRecipe
+    targets: tuple[Target, ...]
+    device: Literal["cuda", "cpu"]
+    python: Interpreter
+    torch: TorchIdentity
+    loan: Loan
+    gpus: Sequence[Gpu]
+    device_reason: str = ""
+
+    @classmethod
+    def of(cls, prepared: Prepared) -> Subject:
+        """The subject of a build."""
+        machine = prepared.survey.machine
+        return cls(
+            loaded=prepared.package.loaded,
+            targets=prepared.survey.targets,
+            device=prepared.device,
+            python=machine.python,
+            torch=prepared.survey.torch,
+            loan=prepared.survey.loan,
+            gpus=machine.gpus.gpus,
+            device_reason=prepared.device_reason,
+        )
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """Compute capabilities of the GPUs here, as texts."""
+        return tuple(f"{gpu.capability[0]}.{gpu.capability[1]}" for gpu in self.gpus)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A verdict, what went wrong (if anything did), and whether only the GPU driver stands in the way of more."""
+
+    verdict: Verdict
+    error: CudabuildError | None
+    driver_missing: bool
+
+
+def still_valid(verdict: Verdict, subject: Subject, require: Grade) -> bool:
+    """Whether a stored verdict counts on this machine."""
+    return valid_here(
+        verdict,
+        require="audited" if driver_missing(verdict) and require == "imported" else require,
+        torch=subject.torch.version,
+        torch_record_sha256=subject.torch.record_sha256,
+        capabilities=subject.capabilities,
+    )
+
+
+def driver_missing(verdict: Verdict) -> bool:
+    """Whether the import was not possible here for want of a GPU driver alone."""
+    return any(stage.name == "import" and stage.outcome == "not-executed" for stage in verdict.stages)
+
+
+def prove(wheel: Path, subject: Subject, context: Context, *, built: float | None, log: Path | None = None) -> Proof:
+    """Run all stages; failures come back in the proof, with the stages that were reached.
+
+    ``built`` is what the build took (seconds), None for a wheel that was not built just now. ``log`` is the
+    build's log, where a CPU-only wheel finds its reason.
+    """
+    recorder = Recorder()
+    error: CudabuildError | None = None
+    if built is not None:
+        with recorder.stage("build") as stage:
+            stage.evidence = {"device": subject.device, "reason": subject.device_reason}
+    context.places.work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="proof-", dir=context.places.work) as scratch:
+        try:
+            _stages(wheel, subject, context, recorder, Path(scratch), log)
+        except CudabuildError as cause:
+            error = cause
+    recipe = subject.loaded.recipe
+    executed = next((s for s in recorder.stages if s.name == "probe" and s.outcome == "passed"), None)
+    verdict = make_verdict(
+        recorder.stages,
+        wheel_sha256=file_sha256(wheel),
+        device=subject.device,
+        targets=tuple(str(target) for target in subject.targets),
+        python=subject.python.abi,
+        torch=subject.torch.version,
+        torch_record_sha256=subject.torch.record_sha256,
+        recipe=recipe.name,
+        recipe_sha256=subject.loaded.sha256,
+        probe_sha256=subject.loaded.files.get(recipe.verify.probe or ""),
+        capability=executed.evidence.get("capability") if executed else None,
+    )
+    return Proof(verdict, error, driver_missing(verdict))
+
+
+def _stages(
+    wheel: Path, subject: Subject, context: Context, recorder: Recorder, scratch: Path, log: Path | None
+) -> None:
+    context.reporter.phase("audit", "device code and linked libraries")
+    with recorder.stage("audit") as stage:
+        audit = _audit(wheel, subject, scratch / "unpacked", log)
+        stage.evidence = audit.evidence
+    python = scratch / "env" / "bin" / "python"
+    with recorder.stage("import") as stage:
+        context.reporter.phase("import", "in a clean environment")
+        environment = proof_environment(scratch, context)
+        make_proof_environment(
+            scratch / "env",
+            wheel=wheel,
+            requirements=subject.loaded.recipe.runtime.requires,
+            python=subject.python,
+            loan=subject.loan,
+            links=make_links(subject.loan, context.places.borrowed),
+            installer=context.installer(),
+        )
+        found = run_imports(
+            python,
+            imports=subject.loaded.recipe.verify.imports or _own_modules(audit),
+            cuda_proof=subject.loaded.recipe.verify.cuda_proof,
+            env=environment,
+            timeout=IMPORT_TIMEOUT,
+            device=subject.device,
+            scratch=scratch,
+        )
+        stage.evidence, stage.outcome, stage.detail = found.evidence(), found.outcome, found.detail
+    _probe(subject, context, recorder, python, environment)
+
+
+def _audit(wheel: Path, subject: Subject, folder: Path, log: Path | None) -> Audit:
+    folder.mkdir()
+    return audit_wheel(
+        wheel,
+        folder=folder,
+        device=subject.device,
+        targets=subject.targets,
+        cuda_objects=subject.loaded.recipe.verify.cuda_objects,
+        site_packages=[subject.torch.location],
+        interpreter=subject.python.base_executable,
+        foreign=subject.loan.modules(),
+        log_text="\n".join(tail(log)) if log is not None else "",
+    )
+
+
+def _own_modules(audit: Audit) -> tuple[str, ...]:
+    """Where no recipe says what to import: the wheel's own top-level modules."""
+    return tuple(str(module) for module in audit.evidence.get("modules", ()))
+
+
+def proof_environment(scratch: Path, context: Context) -> dict[str, str]:
+    """What the proof's Python sees: the person's environment less what would change what is imported."""
+    dropped = ("PYTHON", "LD_PRELOAD", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CONDA_")
+    kept = {name: value for name, value in context.environ.items() if not name.startswith(dropped)}
+    home = scratch / "home"
+    home.mkdir(exist_ok=True)
+    return {
+        **kept,
+        "HOME": str(home),
+        "TMPDIR": str(scratch),
+        "LC_ALL": "C.UTF-8",
+        "PYTHONPYCACHEPREFIX": str(context.places.pycache),
+    }
+
+
+def _probe(subject: Subject, context: Context, recorder: Recorder, python: Path, environment: dict[str, str]) -> None:
+    probe = subject.loaded.recipe.verify.probe
+    if probe is None or subject.device != "cuda":
+        return
+    if not subject.gpus:
+        recorder.not_executed("probe")
+        return
+    context.reporter.phase("probe", f"on {subject.gpus[0].name}")
+    with recorder.stage("probe") as stage:
+        file = subject.loaded.folder / probe
+        stage.evidence = run_probe(python, file, subject.gpus[0], env=environment, timeout=PROBE_TIMEOUT)
+
+
+def required_here(require: Grade, asked: Grade | None, proof: Proof) -> Grade:
+    """Where only the driver is missing, a default of ``imported`` cannot be met by anything: ``audited`` is."""
+    if asked is None and proof.driver_missing and meets(require, "imported"):
+        return "audited"
+    return require

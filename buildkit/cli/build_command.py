@@ -1,0 +1,62 @@
+"""``cudabuild build``, and the bare form ``cudabuild RECIPE ...``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from buildkit.cli.options import Asked, json_option, make_context, plan_options, verbose_option
+from buildkit.cli.results import print_results
+from buildkit.cli.terminal import reporter_for
+from buildkit.plan.request import Request
+
+EPILOG = """\b
+Examples:
+  cudabuild build diso --target 12.0
+  cudabuild build diso torch-scatter --target '8.6;12.0+PTX' --torch 2.13.0+cu130
+  cudabuild build ./my-extension --target native --install
+  cudabuild build pypi:diso==0.1.4 --target rtx4090 --json
+"""
+
+
+@click.command("build", epilog=EPILOG)
+@click.argument("packages", nargs=-1, required=True, metavar="RECIPE|PATH|pypi:NAME...")
+@plan_options
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Put the wheel here.")
+@click.option("--install", "install_too", is_flag=True, help="Install it into the active environment as well.")
+@click.option("--plan", "plan_only", is_flag=True, help="Say what would be done, and do nothing.")
+@json_option
+@verbose_option
+def command(packages: tuple[str, ...], **options: Any) -> int:
+    """Build packages, or take them from the store, and print what was proven.
+
+    PACKAGE is a recipe's name, a project's folder (with a slash in it), or pypi:NAME[==VERSION].
+    """
+    if options["plan_only"]:
+        from buildkit.cli.plan_command import show_plans
+
+        return show_plans(packages, options)
+    if options["install_too"]:
+        from buildkit.cli.install_command import install_all
+
+        return install_all(packages, options)
+    return build_all(packages, options)
+
+
+def build_all(packages: tuple[str, ...], options: dict[str, Any]) -> int:
+    """Build one package after the other; the first failure's exit code counts."""
+    from buildkit.build.pipeline import build
+
+    asked = Asked.read(options)
+    with reporter_for(verbose=options["verbose"]) as reporter:
+        context = make_context(asked, reporter)
+        requests: list[Request] = [asked.request(package) for package in packages]
+        results = []
+        for request in requests:
+            result = build(request, asked.settings.targets, context, out=options["out"])
+            results.append(result)
+            if result.error is not None and result.error.exit_code in {130, 143}:
+                break
+    return print_results(results, as_json=options["as_json"], environ=asked.environ)

@@ -1,0 +1,107 @@
+"""``cudabuild cache``: what is stored, where, and whether it is still what was written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from buildkit.cli.options import Asked, json_option, make_context
+from buildkit.cli.output import SCHEMA, answer, print_json, say
+from buildkit.progress import Silent
+
+
+@click.group(
+    "cache", epilog="\b\nExamples:\n  cudabuild cache list\n  cudabuild cache show last\n  cudabuild cache verify"
+)
+def command() -> None:
+    """List, show and verify what is stored."""
+
+
+@command.command("path")
+@click.argument("entry", required=False)
+def path_command(entry: str | None) -> int:
+    """Print the cache's folder, or the path of ENTRY's wheel (handed out under its own name)."""
+    context = make_context(Asked.read({}), Silent())
+    if entry is None:
+        answer(str(context.places.cache))
+        return 0
+    found = context.store.find(entry)
+    answer(str(context.store.hand_out(found, context.places.wheels / found.key[:16])))
+    return 0
+
+
+@command.command("list")
+@json_option
+def list_command(as_json: bool) -> int:
+    """List the stored wheels, newest first, and what else the cache holds."""
+    from buildkit.build.contents import cache_contents
+
+    context = make_context(Asked.read({}), Silent())
+    entries = list(context.store.entries())
+    others = cache_contents(context.places)
+    if as_json:
+        wheels = [_entry_object(entry) for entry in entries]
+        print_json({"schema": SCHEMA, "cache": str(context.places.cache), "wheels": wheels, "others": others})
+        return 0
+    for entry in entries:
+        targets = ";".join(entry.inputs["targets"]) or "cpu"
+        answer(f"{entry.key[:12]}  {entry.verdict['grade']:9} {entry.size >> 10:8} KiB  {targets:18} {entry.filename}")
+    for other in others:
+        answer(f"{other['kind']:12} {other['name']}")
+    if not entries:
+        say("no wheels are stored yet: cudabuild RECIPE builds one")
+    return 0
+
+
+@command.command("show")
+@click.argument("entry")
+@json_option
+def show_command(entry: str, as_json: bool) -> int:
+    """Show ENTRY (a build's id, the beginning of a key, a wheel's file name, or `last`): inputs and proof."""
+    context = make_context(Asked.read({}), Silent())
+    found = context.store.find(entry)
+    if as_json:
+        print_json({"schema": SCHEMA, **_entry_object(found), "inputs": found.inputs, "verdict": found.verdict})
+        return 0
+    answer(f"{found.filename}")
+    for name in ("key", "build", "created", "sha256", "size", "seconds"):
+        answer(f"  {name:14} {getattr(found, name)}")
+    for name, value in found.inputs.items():
+        answer(f"  {name:14} {value}")
+    for stage in found.verdict["stages"]:
+        answer(f"  proof {stage['name']:8} {stage['outcome']:13} {stage.get('detail', '')}".rstrip())
+    return 0
+
+
+@command.command("verify")
+@json_option
+def verify_command(as_json: bool) -> int:
+    """Read every stored byte and name what is not as it was written."""
+    context = make_context(Asked.read({}), Silent())
+    problems = context.store.verify_all()
+    count = sum(1 for _ in context.store.entries())
+    if as_json:
+        found = [{"key": p.key, "path": p.path, "text": p.text} for p in problems]
+        print_json({"schema": SCHEMA, "entries": count, "problems": found})
+    else:
+        for problem in problems:
+            answer(f"{problem.path}: {problem.text}")
+        say(f"{count} entries, {len(problems)} problems")
+    return 10 if problems else 0
+
+
+def _entry_object(entry: Any) -> dict[str, Any]:
+    return {
+        "key": entry.key,
+        "recipe": entry.recipe,
+        "version": entry.version,
+        "build": entry.build,
+        "created": entry.created,
+        "filename": entry.filename,
+        "sha256": entry.sha256,
+        "size": entry.size,
+        "targets": entry.inputs["targets"],
+        "torch": entry.inputs["torch"].split(" ")[0],
+        "grade": entry.verdict["grade"],
+    }

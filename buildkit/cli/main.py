@@ -1,0 +1,135 @@
+"""The outermost shell: finds the command, turns causes into text (or JSON) and exit codes, and nothing else."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+# A plugin of somebody's pydantic has no business here, and looking for one takes 40 ms of every command.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
+import click
+
+from buildkit import __version__
+from buildkit.errors import CudabuildError, DiskFull, Interrupted, ReadOnlyCache, StoreError, UsageError
+from buildkit.guard.signals import ending_signals
+
+COMMANDS = {
+    "build": "Build packages (or take them from the store) and print what was proven.",
+    "install": "Build, prove, install into the active environment, and prove there.",
+    "fetch": "Bring everything a build needs into the cache.",
+    "plan": "Say what would be built, why, and whether the store has it.",
+    "verify": "Run the proof stages again on a wheel or on what is installed.",
+    "doctor": "What is here, what does not fit, and what to type.",
+    "recipes": "List, show, check and write recipes.",
+    "cache": "List, show and verify what is stored.",
+    "log": "Show a build's log.",
+}
+
+EPILOG = """\b
+Examples:
+  cudabuild diso --target 12.0                  one wheel, for RTX 50
+  cudabuild diso --target '8.6;12.0+PTX'        for RTX 30, RTX 50 and later
+  cudabuild build ./my-extension --json         a folder, the answer as JSON
+  cudabuild install diso                        into the active environment
+  cudabuild plan diso --target 12.0             what would be done, and why
+  cudabuild doctor                              what is here, what is missing
+"""
+
+
+class CommandGroup(click.Group):
+    """Loads a command's module when it is used; anything that is no command is a package to build."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """The commands in the order in which people need them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import ``buildkit.cli.NAME_command`` and give its ``command``."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"buildkit.cli.{cmd_name}_command")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """One line a command, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """``cudabuild NAME ...`` means ``cudabuild build NAME ...``."""
+        own = {"--help", "-h", "--version"}
+        if args and args[0] not in COMMANDS and args[0] not in own:
+            args = ["build", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(
+    cls=CommandGroup,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    no_args_is_help=True,
+)
+@click.version_option(__version__, prog_name="cudabuild")
+def cli() -> None:
+    """Build CUDA/PyTorch extensions under a guard, and get a wheel with proof.
+
+    `cudabuild RECIPE ...` is the same as `cudabuild build RECIPE ...`.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in words
+    try:
+        with ending_signals():
+            result = cli.main(args=words, prog_name="cudabuild", standalone_mode=False)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader has gone; Python would complain about that at exit
+        return 141
+    except (click.ClickException, click.exceptions.Abort, KeyboardInterrupt, CudabuildError, OSError) as error:
+        return _fail(cause_of(error), as_json=as_json)
+    return result if isinstance(result, int) else 0
+
+
+def cause_of(error: BaseException) -> CudabuildError:
+    """The cause behind whatever came up to the shell."""
+    if isinstance(error, CudabuildError):
+        return error
+    if isinstance(error, click.ClickException):
+        return _usage(error)
+    if isinstance(error, OSError):
+        return _system(error)
+    return Interrupted("interrupted")
+
+
+def _usage(error: click.ClickException) -> UsageError:
+    context = getattr(error, "ctx", None)
+    hint = f"see `{context.command_path} --help`" if context else "see `cudabuild --help`"
+    return UsageError(error.format_message(), hint=hint)
+
+
+def _system(error: OSError) -> CudabuildError:
+    """An operating system error that nobody below could name better."""
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return DiskFull(f"no space left on the device{where}", hint="free some space, or set CUDABUILD_CACHE")
+    if error.errno == errno.EROFS:
+        return ReadOnlyCache(f"read-only file system{where}", hint="set CUDABUILD_CACHE to a writable folder")
+    return StoreError(f"{error.strerror or error}{where}", hint="check the folder and its permissions")
+
+
+def _fail(error: CudabuildError, *, as_json: bool) -> int:
+    from buildkit.cli.output import print_failure
+
+    print_failure(error, as_json=as_json)
+    return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

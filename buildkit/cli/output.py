@@ -1,0 +1,55 @@
+"""What people and programs read: one JSON object on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from buildkit.cli.console import printable
+from buildkit.errors import CudabuildError
+
+SCHEMA = 1
+
+
+def error_object(error: CudabuildError) -> dict[str, Any]:
+    """The ``error`` object of a failure, as DESIGN's interface prints it."""
+    return {
+        "kind": error.kind,
+        "exit_code": error.exit_code,
+        "message": error.message,
+        "evidence": error.evidence,
+        "hint": error.hint,
+        "log": error.log,
+    }
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One object, one line."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def say(text: str = "") -> None:
+    """One line for people, on standard error; control characters escaped."""
+    sys.stderr.write("\n".join(printable(line) for line in text.split("\n")) + "\n")
+
+
+def answer(text: str = "") -> None:
+    """One line of a command's own answer (a list, a log, a schema), on standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def print_failure(error: CudabuildError, *, as_json: bool, known: Mapping[str, Any] | None = None) -> None:
+    """A cause, its evidence and the next step; as JSON beside whatever is known of the build."""
+    if as_json:
+        print_json({"schema": SCHEMA, "build": None, **(known or {}), "error": error_object(error)})
+        return
+    say(f"error: {error.message}")
+    for line in error.evidence.strip().splitlines()[-20:]:
+        say(f"  | {line}")
+    if error.hint:
+        say(f"next: {error.hint}")
+    if error.log:
+        say(f"log: {error.log}")

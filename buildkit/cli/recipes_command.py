@@ -1,0 +1,132 @@
+"""``cudabuild recipes``: list, show, check and write recipes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from buildkit.cli.options import Asked, json_option
+from buildkit.cli.output import SCHEMA, answer, print_json, say
+from buildkit.errors import CudabuildError, RecipeError, UsageError
+from buildkit.recipe.loader import LoadedRecipe, find_recipe, list_recipes, load_recipe, recipe_names, search_path
+
+_FOLDER = click.option("--recipes", "recipes_folder", type=click.Path(path_type=Path), help="Look here first.")
+
+
+@click.group(
+    "recipes", epilog="\b\nExamples:\n  cudabuild recipes list\n  cudabuild recipes new mypkg --sdist mypkg==1.0"
+)
+def command() -> None:
+    """List, show, check and write recipes."""
+
+
+def _search(recipes_folder: Path | None) -> tuple[Path, ...]:
+    asked = Asked.read({"recipes_folder": recipes_folder})
+    return search_path(recipes_folder or asked.settings.recipes, asked.cwd, asked.environ)
+
+
+@command.command("list")
+@_FOLDER
+@json_option
+def list_command(recipes_folder: Path | None, as_json: bool) -> int:
+    """List the recipes that a name is looked up in, nearest place first."""
+    listed = list_recipes(_search(recipes_folder))
+    found = [_row(each.loaded) for each in listed if each.loaded is not None]
+    for each in listed:
+        if each.problem is not None:
+            say(f"{each.name}: {each.problem.message}")
+    if as_json:
+        print_json({"schema": SCHEMA, "recipes": found})
+        return 0
+    for row in found:
+        answer(f"{row['name']:24} {', '.join(row['versions']):12} {row['license']:18} {row['summary']}")
+    return 0
+
+
+def _row(loaded: LoadedRecipe) -> dict[str, Any]:
+    recipe = loaded.recipe
+    return {
+        "name": recipe.name,
+        "versions": [version.version for version in recipe.versions],
+        "summary": recipe.summary,
+        "license": recipe.license.spdx,
+        "redistributable": recipe.license.redistributable,
+        "status": recipe.status,
+        "folder": str(loaded.folder),
+    }
+
+
+@command.command("show")
+@click.argument("name")
+@_FOLDER
+@json_option
+def show_command(name: str, recipes_folder: Path | None, as_json: bool) -> int:
+    """Show a recipe as it was understood."""
+    loaded = find_recipe(name, _search(recipes_folder))
+    value = loaded.recipe.model_dump(mode="json", by_alias=True)
+    if as_json:
+        print_json({"schema": SCHEMA, "folder": str(loaded.folder), "sha256": loaded.sha256, "recipe": value})
+    else:
+        answer(json.dumps(value, indent=2, ensure_ascii=False))
+    return 0
+
+
+@command.command("check")
+@click.argument("places", nargs=-1, metavar="[FOLDER|NAME]...")
+@_FOLDER
+def check_command(places: tuple[str, ...], recipes_folder: Path | None) -> int:
+    """Check recipes: all of them, or the ones named. Every problem is located (file and key)."""
+    folders = _search(recipes_folder)
+    failed: RecipeError | None = None
+    names = places or tuple(recipe_names(folders))
+    for place in names:
+        try:
+            loaded = load_recipe(Path(place)) if Path(place).exists() else find_recipe(place, folders)
+        except CudabuildError as error:
+            say(f"{place}: {error.message}")
+            failed = failed or RecipeError(f"{place} is not a sound recipe", hint=error.hint)
+            continue
+        answer(f"{loaded.recipe.name}: sound")
+    if failed is not None:
+        raise failed
+    return 0
+
+
+@command.command("new")
+@click.argument("name")
+@click.option("--sdist", metavar="NAME==VERSION", help="Start from a source distribution on the index.")
+@click.option("--git", metavar="URL@COMMIT", help="Start from a git repository.")
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("recipes"), show_default=True)
+def new_command(name: str, sdist: str | None, git: str | None, folder: Path) -> int:
+    """Write a commented recipe to fill in."""
+    place = folder / name / "recipe.toml"
+    if place.exists():
+        raise UsageError(f"{place} is there already", hint="edit it, or choose another name")
+    text = _skeleton(name, sdist, git)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(text, encoding="utf-8")
+    answer(str(place))
+    say(f"edit it, then: cudabuild recipes check {place.parent}")
+    return 0
+
+
+def _skeleton(name: str, sdist: str | None, git: str | None) -> str:
+    from buildkit.recipe.skeleton import new_recipe_text
+
+    if git is not None:
+        url, _, rev = git.rpartition("@")
+        return new_recipe_text(name, git=url or git, rev=rev if url else None)
+    project, _, version = (sdist or name).partition("==")
+    return new_recipe_text(name, sdist=project, version=version or "0.1.0")
+
+
+@command.command("schema")
+def schema_command() -> int:
+    """Print the JSON schema of recipe.toml (for editors)."""
+    from buildkit.recipe.schema import recipe_schema
+
+    answer(json.dumps(recipe_schema(), indent=2))
+    return 0

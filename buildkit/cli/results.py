@@ -1,0 +1,92 @@
+"""Results of builds as JSON and as text for people."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from buildkit.cli.output import SCHEMA, error_object, print_failure, print_json, say
+
+if TYPE_CHECKING:
+    from buildkit.build.pipeline import BuildResult
+
+
+def result_object(result: BuildResult) -> dict[str, Any]:
+    """The object of ``cudabuild build --json``; of a failure, what is known and the error."""
+    value: dict[str, Any] = {
+        "schema": SCHEMA,
+        "build": result.build,
+        "recipe": result.recipe,
+        "device": result.device,
+        "version": result.version,
+        "key": result.key,
+        "cache": result.cache,
+        "wheel": _wheel(result),
+        "plan": result.plan.model_dump(mode="json") if result.plan else None,
+        "verdict": result.verdict.model_dump(mode="json", by_alias=True) if result.verdict else None,
+        "guard": result.guard,
+        "notes": result.notes,
+        "seconds": result.seconds,
+    }
+    if result.error is not None:
+        value["error"] = error_object(result.error)
+    return value
+
+
+def _wheel(result: BuildResult) -> dict[str, Any] | None:
+    if result.wheel is None or result.entry is None:
+        return None
+    entry = result.entry
+    return {"path": str(result.wheel), "filename": entry.filename, "sha256": entry.sha256, "size": entry.size}
+
+
+def print_results(
+    results: Sequence[BuildResult], *, as_json: bool, environ: Mapping[str, str], installed: bool = False
+) -> int:
+    """Print; returns the exit code of the first failure, or 0."""
+    if as_json:
+        values = [result_object(result) for result in results]
+        print_json(values[0] if len(values) == 1 else {"schema": SCHEMA, "results": values})
+    for result in results:
+        if not as_json:
+            _tell(result)
+    for result in results:
+        if result.error is None and not as_json and not installed:
+            say(f"install it: {install_line(result.wheel, environ)}")
+    return next((result.error.exit_code for result in results if result.error is not None), 0)
+
+
+def _tell(result: BuildResult) -> None:
+    for note in result.notes:
+        say(f"note: {note}")
+    if result.error is not None:
+        say(f"{result.recipe}: failed after {result.seconds:.1f} s")
+        print_failure(result.error, as_json=False)
+        return
+    verdict = result.verdict
+    grade = verdict.grade if verdict else "none"
+    source = "from the store" if result.cache == "hit" else "built"
+    say(f"{result.recipe} {result.version}: {source} in {result.seconds:.1f} s, proven: {grade}")
+    for stage in verdict.stages if verdict else ():
+        say(f"  {stage.name:10} {stage.outcome:13} {stage.detail or evidence_line(stage.evidence)}")
+    say(f"wheel: {result.wheel}")
+
+
+def evidence_line(evidence: Mapping[str, Any]) -> str:
+    """The parts of a stage's evidence that fit on a line."""
+    parts = []
+    for name, value in evidence.items():
+        if isinstance(value, (str, int, float)):
+            parts.append(f"{name} {value}")
+        elif isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+            parts.append(f"{name} {', '.join(value)}")
+    return "; ".join(parts)[:160]
+
+
+def install_line(wheel: Path | None, environ: Mapping[str, str]) -> str:
+    """The exact command that installs a wheel into the active environment."""
+    target = environ.get("VIRTUAL_ENV") or environ.get("CONDA_PREFIX")
+    python = f"{target}/bin/python" if target else "python3"
+    return shlex.join([python, "-m", "pip", "install", str(wheel)])

@@ -1,0 +1,222 @@
+"""What people set once: the configuration file and the CUDABUILD_* variables.
+
+An option wins over a variable, a variable over the file, the file over the default.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+
+from buildkit.errors import ConfigError, CudabuildError, UsageError
+from buildkit.progress import Reporter, Silent
+from buildkit.recipe.quantities import parse_duration, parse_size
+from buildkit.recipe.suggest import did_you_mean, nearest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PREFIX = "CUDABUILD_"
+CONFIG_VARIABLE = "CUDABUILD_CONFIG"
+
+
+def _spelled(name: str) -> str:
+    """A field as the file spells it."""
+    return name.replace("_", "-")
+
+
+def _size(value: object) -> object:
+    return parse_size(value) if isinstance(value, str) else value
+
+
+def _duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _count(value: object) -> object:
+    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
+
+
+def _targets(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _names(value: object) -> object:
+    return tuple(re.split(r"[\s,]+", value.strip())) if isinstance(value, str) else value
+
+
+Bytes = Annotated[int, BeforeValidator(_size), Field(gt=0, strict=True)]
+Seconds = Annotated[int, BeforeValidator(_duration), Field(gt=0, strict=True)]
+Count = Annotated[int, BeforeValidator(_count), Field(gt=0, strict=True)]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(=[^\x00]*)?$")]
+
+
+class Settings(BaseModel):
+    """What was set anywhere; None or empty where nothing was. ``memory`` in bytes, ``timeout`` in seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=_spelled)
+
+    cache: Path | None = Field(None, description="Folder of the cache.")
+    memory: Bytes | None = Field(None, description="Memory that builds may use, such as '8 GiB'.")
+    jobs: Count | None = Field(None, description="Compilations at once, at most.")
+    targets: Annotated[tuple[Text, ...], BeforeValidator(_targets)] = Field(
+        (), description="Targets where none are typed, such as '8.6;12.0+PTX'."
+    )
+    torch: Text | None = Field(None, description="'active', or a torch version.")
+    recipes: Path | None = Field(None, description="Folder of recipes that is looked in first.")
+    timeout: Seconds | None = Field(None, description="Longest time for a build, such as '30 min'.")
+    pass_env: Annotated[tuple[Variable, ...], BeforeValidator(_names)] = Field(
+        (), description="Variables that the build may see: NAME, or NAME=VALUE."
+    )
+
+
+def load_settings(
+    environ: Mapping[str, str],
+    *,
+    options: Mapping[str, object] | None = None,
+    cwd: Path | None = None,
+    reporter: Reporter | None = None,
+) -> Settings:
+    """Everything that was set, merged. ``options`` are the typed ones by field name (None and () mean not typed).
+
+    Raises ConfigError (file, variable; located) or UsageError (option). A CUDABUILD_* variable that is not
+    known is warned about: it may be another version's.
+    """
+    here = cwd or Path.cwd()
+    typed = {_spelled(name): value for name, value in (options or {}).items() if value is not None and value != ()}
+    layers = [
+        _from_file(here / config_file(environ), environ),
+        _from_variables(environ, here, reporter or Silent()),
+        _checked(typed, here, environ, _option, UsageError),
+    ]
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged |= {name: getattr(layer, name) for name in layer.model_fields_set}
+    return Settings.model_construct(set(merged), **merged)
+
+
+def config_file(environ: Mapping[str, str]) -> Path:
+    """``$CUDABUILD_CONFIG``, or ``config.toml`` in the person's configuration folder."""
+    if named := environ.get(CONFIG_VARIABLE):
+        return Path(named)
+    return _xdg(environ, "XDG_CONFIG_HOME", ".config") / "cudabuild" / "config.toml"
+
+
+def cache_folder(settings: Settings, environ: Mapping[str, str]) -> Path:
+    """The cache: the one that was set, else the person's own."""
+    return settings.cache or _xdg(environ, "XDG_CACHE_HOME", ".cache") / "cudabuild"
+
+
+def variables() -> dict[str, str]:
+    """Every CUDABUILD_* variable that is understood, to what it sets."""
+    described = {_variable(name): field.description or "" for name, field in Settings.model_fields.items()}
+    return {CONFIG_VARIABLE: "The configuration file.", **described}
+
+
+def _from_file(path: Path, environ: Mapping[str, str]) -> Settings:
+    values = _read_toml(path, required=bool(environ.get(CONFIG_VARIABLE)))
+    for name in {"memory", "timeout"} & values.keys():
+        if isinstance(values[name], (int, float)):
+            values[name] = str(values[name])  # so that a number without a unit is refused as such
+    return _checked(values, path.parent, environ, lambda name: f"{path}: {name}", ConfigError)
+
+
+def _read_toml(path: Path, *, required: bool) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if not required:
+            return {}
+        hint = f"unset {CONFIG_VARIABLE}, or write the file"
+        raise ConfigError(f"{path}: there is no such file", evidence=str(error), hint=hint) from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read", evidence=str(error), hint=f"check `ls -l {path}`") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}", hint='settings look like: memory = "8 GiB"') from error
+    return document
+
+
+def _from_variables(environ: Mapping[str, str], cwd: Path, reporter: Reporter) -> Settings:
+    known = {_variable(name): _spelled(name) for name in Settings.model_fields}
+    found: dict[str, object] = {}
+    for variable, value in sorted(environ.items()):
+        if variable in known and value.strip():
+            found[known[variable]] = value.strip()
+        elif variable.startswith(PREFIX) and variable not in known and variable != CONFIG_VARIABLE:
+            reporter.warn(f"{variable} is not a variable of cudabuild{_nearest_variable(variable)}")
+    return _checked(found, cwd, environ, _variable, ConfigError)
+
+
+def _checked(
+    values: Mapping[str, object],
+    folder: Path,
+    environ: Mapping[str, str],
+    where: Callable[[str], str],
+    cause: type[CudabuildError],
+) -> Settings:
+    """One layer of settings; its paths are relative to ``folder``. ``where`` says in which words a name is located."""
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0])
+        if first["type"] == "extra_forbidden":
+            known = [_spelled(field) for field in Settings.model_fields]
+            text = f"there is no such setting{did_you_mean(name, known)}"
+            raise cause(f"{where(name)}: {text}", hint=f"the settings are {', '.join(known)}") from None
+        text = first["msg"].removeprefix("Value error, ")
+        shown = "" if first["type"] == "value_error" else f" (it is {first['input']!r})"
+        raise cause(
+            f"{where(name)}: {text}{shown}", hint="see `cudabuild build --help` for what is understood"
+        ) from None
+    paths = {
+        name: _absolute(path, folder, environ) for name in ("cache", "recipes") if (path := getattr(settings, name))
+    }
+    return settings.model_copy(update=paths)
+
+
+def _absolute(path: Path, folder: Path, environ: Mapping[str, str]) -> Path:
+    if path.parts[:1] == ("~",):
+        path = _home(environ).joinpath(*path.parts[1:])
+    return Path(os.path.normpath(folder / path))
+
+
+def _xdg(environ: Mapping[str, str], variable: str, below_home: str) -> Path:
+    """A folder of the XDG base directory specification, which says to ignore relative ones."""
+    named = Path(environ.get(variable, ""))
+    return named if named.is_absolute() else _home(environ) / below_home
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    if home := environ.get("HOME"):
+        return Path(home)
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise ConfigError(
+            "this user has no home folder", evidence=str(error), hint=f"set {PREFIX}CACHE to a folder for the cache"
+        ) from None
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.replace("-", "_").upper()
+
+
+def _nearest_variable(variable: str) -> str:
+    # Without the prefix, which makes all of them look alike.
+    names = {name.removeprefix(PREFIX) for name in variables()}
+    found = [PREFIX + name for name in nearest(variable.removeprefix(PREFIX), sorted(names), limit=1)]
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def _option(name: str) -> str:
+    return "--target" if name == "targets" else f"--{name}"

@@ -1,0 +1,99 @@
+"""What was built when: one small file a build, so that ``cudabuild log last`` finds its log."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import secrets
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from buildkit.errors import NoSuchBuild
+from buildkit.store.disk import disk_causes, make_folder, new_file, write_all
+from buildkit.store.model import Moment, Name, is_name
+
+Status = Literal["running", "succeeded", "failed"]
+
+
+class BuildRecord(BaseModel):
+    """One build. ``log`` is the path of its log, ``error`` the kind of what ended it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
+
+    schema_: Literal[1] = Field(1, alias="schema")
+    id: Name
+    key: Name | None = None
+    recipe: str
+    started: Moment
+    finished: Moment | None = None
+    status: Status
+    log: str | None = None
+    error: str | None = None
+
+
+class BuildRecords:
+    """The records in ``root/builds``. Raises StoreError's family."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder = root / "builds"
+
+    def new_id(self) -> str:
+        """A build id like ``20261121-3f2a`` (UTC date), reserved so that no other process gets it.
+
+        On a read-only cache nothing can be reserved: the id is longer instead, so that it is unique all the same.
+        """
+        day = datetime.now(timezone.utc).strftime("%Y%m%d")
+        with contextlib.suppress(OSError):
+            make_folder(self.folder)
+            for digits in (2, 2, 2, 3, 3, 4, 6, 8):
+                name = f"{day}-{secrets.token_hex(digits)}"
+                with contextlib.suppress(FileExistsError):
+                    os.close(os.open(self._path(name), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+                    return name
+        return f"{day}-{secrets.token_hex(8)}"
+
+    def write(self, record: BuildRecord) -> None:
+        """Write or replace a record, in one step."""
+        with disk_causes(self.folder):
+            make_folder(self.folder)
+            with new_file(self._path(record.id), self.folder) as descriptor:
+                write_all(descriptor, record.model_dump_json(by_alias=True, indent=1).encode() + b"\n")
+
+    def newest_first(self) -> list[BuildRecord]:
+        """Every record. Reserved ids without a record and damaged files are left out."""
+        with disk_causes(self.folder):
+            found = [self._read(path) for path in self.folder.glob("*.json") if is_name(path.stem)]
+        return sorted((record for record in found if record), key=lambda r: (r.started, r.id), reverse=True)
+
+    def find(self, text: str) -> BuildRecord:
+        """The newest build meant by ``last``, an id or its beginning, the beginning of a key, or a recipe's name."""
+        every = self.newest_first()
+        groups = (
+            every if text == "last" else [],
+            [record for record in every if record.id == text],
+            [record for record in every if record.recipe == text],
+            [
+                record
+                for record in every
+                if text and (record.id.startswith(text) or (record.key or "").startswith(text))
+            ],
+        )
+        for group in groups:
+            if group:
+                return group[0]
+        near = difflib.get_close_matches(text, {name for record in every for name in (record.id, record.recipe)})
+        hint = f"did you mean {' or '.join(near)}?" if near else "name a build's id, the beginning of a key, or `last`"
+        raise NoSuchBuild(f"no build {text} is recorded here", hint=hint)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
+
+    @staticmethod
+    def _read(path: Path) -> BuildRecord | None:
+        with contextlib.suppress(FileNotFoundError, ValidationError):
+            return BuildRecord.model_validate_json(path.read_bytes())
+        return None

@@ -1,0 +1,126 @@
+"""What the store keeps about one wheel: the entry, as a file and as a value."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+SCHEMA = 1
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")]
+"""A key, a family or a build id: it becomes a file name, so it holds no dot and no slash."""
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+WheelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]*\.whl$")]
+Moment = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$")]
+"""UTC, so that the order of the texts is the order in time."""
+
+
+class DamagedEntry(ValueError):
+    """The bytes are not an entry of this schema."""
+
+
+class ForeignEntry(ValueError):
+    """An entry of another schema: some other cudabuild's, to be left alone."""
+
+
+class Entry(BaseModel):
+    """A wheel in the store, under its key. ``size`` is in bytes, ``seconds`` what making it took."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    schema_: Literal[1] = Field(1, alias="schema")
+    key: Name
+    family: Name
+    """The key's fingerprint without its targets."""
+    recipe: str
+    version: str
+    build: Name
+    """Id of the build that made it."""
+    created: Moment
+    filename: WheelName
+    sha256: Sha256
+    size: int = Field(gt=0)
+    inputs: dict[str, Any]
+    """The fields that the key is the hash of."""
+    verdict: dict[str, Any]
+    plan: dict[str, Any]
+    guard: dict[str, Any] | None = None
+    seconds: float = Field(ge=0)
+
+    def as_bytes(self) -> bytes:
+        """The entry's file."""
+        return self.model_dump_json(by_alias=True, indent=1).encode() + b"\n"
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """What the store has for a key. ``note`` says why something that should be there is not served."""
+
+    entry: Entry | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in the store that is not as it was written."""
+
+    key: str
+    """The entry's key; empty for a wheel that no entry names."""
+    path: str
+    text: str
+
+
+def parse_entry(data: bytes) -> Entry:
+    """Read an entry's file. Raises DamagedEntry or ForeignEntry with a one-line reason."""
+    try:
+        return Entry.model_validate_json(data)
+    except ValidationError as error:
+        schema = _schema_of(data)
+        if isinstance(schema, int) and schema != SCHEMA:
+            raise ForeignEntry(f"it was written in schema {schema}, this cudabuild reads schema {SCHEMA}") from None
+        raise DamagedEntry(_first_line(error) if data.strip() else "its file is empty") from None
+
+
+def utc_now() -> str:
+    """This moment as entries and build records write it."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def differing_fields(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Names of the fields that are not the same, those inside mappings as ``environment.CFLAGS``."""
+    left, right = dict(_flat(mine)), dict(_flat(other))
+    return sorted(name for name in {*left, *right} if left.get(name) != right.get(name))
+
+
+def is_name(text: str) -> bool:
+    """Whether the text can be a key, a family or a build id."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", text) is not None
+
+
+def _flat(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            # As JSON, so that a tuple equals the list that came back from a file.
+            yield f"{prefix}{name}", json.dumps(value, sort_keys=True, default=str)
+
+
+def _schema_of(data: bytes) -> object:
+    try:
+        document = json.loads(data)
+    except ValueError:
+        return None
+    return document.get("schema") if isinstance(document, dict) else None
+
+
+def _first_line(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}" if place else first["msg"]

@@ -1,0 +1,174 @@
+"""What the integration tests share: one cache for the session, with a real torch and a real toolkit in it.
+
+The cache lies in ``.test-cache`` of the checkout (or where CUDABUILD_TEST_CACHE says), so that a second run
+does not install torch again. Every device compilation that a test causes is counted: ``.ci/run`` prints how
+many there were.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from buildkit.build.context import Context
+from buildkit.build.places import Places
+from buildkit.build.survey import install_wheel_toolkit
+from buildkit.build.toolkit_view import make_view
+from buildkit.build.torches import ensure_torch
+from buildkit.machine.compiler import find_host_compiler
+from buildkit.machine.identity import Memo
+from buildkit.machine.interpreter import Interpreter, active_interpreter
+from buildkit.machine.toolkit import Toolkit
+from buildkit.progress import Silent
+from buildkit.source.index_settings import read_index_settings
+from buildkit.store.store import Store
+
+TORCH = "2.13.0+cu130"
+ROOT = Path(__file__).resolve().parents[2]
+_COMPILATION = re.compile(r"(?:^|[\/\s])nvcc\s.*\.cu\b")
+
+
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment as a person's shell has it: no active environment, no exported build settings."""
+    dropped = {"VIRTUAL_ENV", "CONDA_PREFIX", "TORCH_CUDA_ARCH_LIST", "CUDA_HOME", "CUDA_PATH", "PYTHONPATH", "CXX", "CC"}
+    kept = {k: v for k, v in os.environ.items() if k not in dropped and not k.startswith("CUDABUILD_")}
+    return {**kept, **(extra or {})}
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a console script ended: exit code, both streams."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one JSON object on standard output."""
+        value: dict[str, Any] = json.loads(self.out)
+        return value
+
+
+Cudabuild = Callable[..., Ran]
+
+
+@pytest.fixture(scope="session")
+def cache() -> Path:
+    """The cache of the session."""
+    folder = Path(os.environ.get("CUDABUILD_TEST_CACHE", ROOT / ".test-cache"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def console_script() -> Path:
+    """The installed ``cudabuild``: what a person types."""
+    script = Path(sysconfig.get_path("scripts")) / "cudabuild"
+    assert script.is_file(), f"install the project first: {sys.executable} -m pip install '.[test]' ({script} is missing)"
+    return script
+
+
+@pytest.fixture(scope="session")
+def plain_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment without torch and without pip, as the active one."""
+    folder = tmp_path_factory.mktemp("active") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cudabuild(console_script: Path, cache: Path, plain_environment: Path) -> Cudabuild:
+    """Run the console script in a subprocess: ``cudabuild("diso", "--json", env={...}, cwd=..., timeout=600)``."""
+
+    def run(*words: str, env: Mapping[str, str] | None = None, cwd: Path | None = None, timeout: float = 900.0) -> Ran:
+        environment = clean_environment(
+            {"CUDABUILD_CACHE": str(cache), "VIRTUAL_ENV": str(plain_environment), **(env or {})}
+        )
+        done = subprocess.run(
+            [str(console_script), *words],
+            env=environment,
+            cwd=cwd or plain_environment,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def context(cache: Path) -> Context:
+    """What the build modules need, on the session's cache."""
+    places = Places(cache)
+    environ = clean_environment()
+    return Context(
+        places=places,
+        memo=Memo(places.memo),
+        store=Store(places.store),
+        index=read_index_settings(environ),
+        reporter=Silent(),
+        environ=environ,
+        cwd=ROOT,
+    )
+
+
+@pytest.fixture(scope="session")
+def interpreter(context: Context, plain_environment: Path) -> Interpreter:
+    """The Python that tests build for."""
+    return active_interpreter(plain_environment, context.environ, context.cwd, context.memo)
+
+
+@pytest.fixture(scope="session")
+def torch_site(context: Context, interpreter: Interpreter) -> Path:
+    """The site-packages folder of torch 2.13.0+cu130, installed by cudabuild."""
+    return ensure_torch(context.places.torch, interpreter, TORCH, context.installer(), Silent()).location
+
+
+@pytest.fixture(scope="session")
+def wheel_toolkit(context: Context, interpreter: Interpreter) -> Toolkit:
+    """The CUDA 13.0 toolkit from wheels."""
+    return install_wheel_toolkit("13.0", interpreter, context)
+
+
+@pytest.fixture(scope="session")
+def toolkit_view(context: Context, wheel_toolkit: Toolkit, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CUDA_HOME made from it."""
+    compiler = find_host_compiler(context.environ, context.memo)
+    return make_view(wheel_toolkit, [], tmp_path_factory.mktemp("view") / "cuda", compiler=compiler.path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _counted_compilations(cache: Path) -> Iterator[None]:
+    """Count the device compilations in the logs of the builds that this session ran."""
+    started = time.time()
+    yield
+    count = 0
+    for log in (cache / "logs").glob("*.log"):
+        if log.stat().st_mtime >= started:
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+            count += sum(1 for line in lines if _COMPILATION.search(line) and " -c " in line)
+    counter = os.environ.get("CUDABUILD_COMPILATIONS")
+    if counter:
+        with Path(counter).open("a", encoding="utf-8") as file:
+            file.write(f"{count}\n")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything in this folder is an integration test."""
+    for item in items:
+        if "integration" in Path(str(item.fspath)).parts:
+            item.add_marker(pytest.mark.integration)

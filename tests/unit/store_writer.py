@@ -1,0 +1,135 @@
+"""Run by the store's tests in a process of its own: writers that are killed, race, run out of room or may not write.
+
+python store_writer.py MODE ROOT     with a JSON list of [wheel, entry] on standard input; answers in JSON
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from buildkit.errors import StoreError
+from buildkit.store.model import Entry
+from buildkit.store.store import PUT_STEPS, Store
+
+Put = tuple[Path, Entry]
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Fork, run, and return the child's process id."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - reported as the exit status
+            sys.stderr.write(f"{error!r}\n")
+            os._exit(1)
+        os._exit(0)
+    return child
+
+
+def kill_at_each_step(root: Path, puts: list[Put]) -> dict[str, bool]:
+    """One store a step, in the folder named after it; tells whether the writer was killed there."""
+    wheel, entry = puts[0]
+
+    def work(step: str) -> None:
+        def stop(name: str) -> None:
+            if name == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        Store(root / step, step=stop).put(wheel, entry)
+
+    killed = {}
+    for step in PUT_STEPS:
+        _, status = os.waitpid(in_child(partial(work, step)), 0)
+        killed[step] = os.WIFSIGNALED(status)
+    return killed
+
+
+def race(root: Path, puts: list[Put]) -> list[int]:
+    """All writers at once, each some rounds; their exit statuses."""
+    start = time.monotonic() + 0.2
+
+    def work(wheel: Path, entry: Entry) -> None:
+        time.sleep(max(0.0, start - time.monotonic()))
+        for _ in range(5):
+            Store(root).put(wheel, entry)
+
+    children = [in_child(partial(work, *put)) for put in puts]
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+def attempt(root: Path, puts: list[Put]) -> dict[str, str]:
+    """A put and its cause."""
+    try:
+        Store(root).put(*puts[0])
+    except StoreError as error:
+        return {"kind": error.kind, "message": error.message, "evidence": error.evidence, "hint": error.hint}
+    return {"kind": "stored"}
+
+
+def with_small_files(root: Path, puts: list[Put]) -> dict[str, str]:
+    """A put where no file may grow beyond 4 KiB."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    return attempt(root, puts)
+
+
+def read_only(root: Path, puts: list[Put]) -> dict[str, Any]:
+    """A get and a put by somebody who may not write in the store (its folders have no write permission)."""
+    os.chdir(root)
+    if os.getuid() == 0:  # permissions mean nothing to root
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+    store = Store(Path())
+    lookups = [store.get(entry.key) for _, entry in puts]
+    out = Path("/tmp") / f"cudabuild-test-{os.getpid()}"
+    handed = [store.hand_out(found.entry, out) for found in lookups if found.entry]
+    sizes = [path.stat().st_size for path in handed]
+    for path in handed:
+        path.unlink()
+    out.rmdir()
+    wheel, entry = puts[0]
+    return {
+        "found": [found.entry is not None for found in lookups],
+        "notes": [found.note for found in lookups],
+        "sizes": sizes,
+        "put": attempt(Path(), [(wheel, entry.model_copy(update={"key": "other"}))]),
+        "problems": len(store.verify_all()),
+    }
+
+
+def hold(root: Path, puts: list[Put]) -> None:
+    """Hold the lock of a key until killed."""
+    with Store(root).lock(puts[0][1].key):
+        sys.stdout.write("held\n")
+        sys.stdout.flush()
+        time.sleep(600)
+
+
+MODES: dict[str, Callable[[Path, list[Put]], object]] = {
+    "kill": kill_at_each_step,
+    "race": race,
+    "small-files": with_small_files,
+    "read-only": read_only,
+    "hold": hold,
+}
+
+
+def main() -> None:
+    """Run one mode."""
+    mode, root = sys.argv[1:]
+    puts = [(Path(wheel), Entry.model_validate(entry)) for wheel, entry in json.load(sys.stdin)]
+    json.dump(MODES[mode](Path(root), puts), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
