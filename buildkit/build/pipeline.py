@@ -56,12 +56,22 @@ class BuildResult:
     notes: list[str] = field(default_factory=list)
 
 
-def build(request: Request, configured: tuple[str, ...], context: Context, *, out: Path | None = None) -> BuildResult:
-    """Build one package, or take it from the store. Causes end up in ``result.error``, never past it."""
+def build(
+    request: Request,
+    configured: tuple[str, ...],
+    context: Context,
+    *,
+    out: Path | None = None,
+    planned: Callable[[], None] = lambda: None,
+) -> BuildResult:
+    """Build one package, or take it from the store. Causes end up in ``result.error``, never past it.
+
+    ``planned`` is called when a plan is complete, before anything is looked up or made.
+    """
     started = time.monotonic()
     result = BuildResult(recipe=request.package, device=request.device)
     try:
-        _build(request, configured, context, out, result)
+        _build(request, configured, context, out, planned, result)
     except CudabuildError as error:
         result.error = error
         result.build = result.build or BuildRecords(context.places.store).new_id()
@@ -72,10 +82,16 @@ def build(request: Request, configured: tuple[str, ...], context: Context, *, ou
 
 
 def _build(
-    request: Request, configured: tuple[str, ...], context: Context, out: Path | None, result: BuildResult
+    request: Request,
+    configured: tuple[str, ...],
+    context: Context,
+    out: Path | None,
+    planned: Callable[[], None],
+    result: BuildResult,
 ) -> None:
     for attempt in range(3):
         prepared = prepare(request, configured, context)
+        planned()
         _describe(result, prepared, size_build(prepared, context))
         try:
             served = None if request.refresh and attempt == 0 else _from_store(prepared, context, result)

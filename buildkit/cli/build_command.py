@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ import click
 
 from buildkit.cli.options import Asked, json_option, make_context, plan_options, verbose_option
 from buildkit.cli.results import print_results
+from buildkit.cli.settings import cache_folder
 from buildkit.cli.terminal import reporter_for
-from buildkit.plan.request import Request
 
 EPILOG = """\b
 Examples:
@@ -48,15 +49,24 @@ def command(packages: tuple[str, ...], **options: Any) -> int:
 def build_all(packages: tuple[str, ...], options: dict[str, Any]) -> int:
     """Build one package after the other; the first failure's exit code counts."""
     from buildkit.build.pipeline import build
+    from buildkit.build.places import Places
+    from buildkit.cli.receipts import expected, ignored, leave_receipt
+    from buildkit.machine.witness import watching
 
-    asked = Asked.read(options)
+    words = sys.argv[1:]
     with reporter_for(verbose=options["verbose"]) as reporter:
-        context = make_context(asked, reporter)
-        requests: list[Request] = [asked.request(package) for package in packages]
         results = []
-        for request in requests:
-            result = build(request, asked.settings.targets, context, out=options["out"])
+        for package in packages:
+            with watching() as watch:
+                asked = Asked.read(options)
+                watch.ignore(ignored(Places(cache_folder(asked.settings, asked.environ))))
+                context = make_context(asked, reporter)
+                request = asked.request(package)
+                watch.expect(expected(package, request.recipes, asked.environ, asked.cwd))
+                result = build(request, asked.settings.targets, context, out=options["out"], planned=watch.freeze)
             results.append(result)
+            if len(packages) == 1 and result.entry is not None and "/" not in package and request.source is None:
+                leave_receipt(words, result, watch, context.store.wheel(result.entry))
             if result.error is not None and result.error.exit_code in {130, 143}:
                 break
     return print_results(results, as_json=options["as_json"], environ=asked.environ)

@@ -14,20 +14,9 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 import click
 
 from buildkit import __version__
+from buildkit.cli.commands import COMMANDS
 from buildkit.errors import CudabuildError, DiskFull, Interrupted, ReadOnlyCache, StoreError, UsageError
 from buildkit.guard.signals import ending_signals
-
-COMMANDS = {
-    "build": "Build packages (or take them from the store) and print what was proven.",
-    "install": "Build, prove, install into the active environment, and prove there.",
-    "fetch": "Bring everything a build needs into the cache.",
-    "plan": "Say what would be built, why, and whether the store has it.",
-    "verify": "Run the proof stages again on a wheel or on what is installed.",
-    "doctor": "What is here, what does not fit, and what to type.",
-    "recipes": "List, show, check and write recipes.",
-    "cache": "List, show and verify what is stored.",
-    "log": "Show a build's log.",
-}
 
 EPILOG = """\b
 Examples:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from buildkit.cli.output import SCHEMA, error_object, print_failure, print_json, say
@@ -42,6 +41,17 @@ def _wheel(result: BuildResult) -> dict[str, Any] | None:
     return {"path": str(result.wheel), "filename": entry.filename, "sha256": entry.sha256, "size": entry.size}
 
 
+def print_objects(values: Sequence[Mapping[str, Any]], *, as_json: bool, environ: Mapping[str, str]) -> int:
+    """Print results that are objects already; returns 0, for only good ones are remembered."""
+    if as_json:
+        print_json(values[0] if len(values) == 1 else {"schema": SCHEMA, "results": values})
+        return 0
+    for value in values:
+        _tell_object(value)
+        say(f"install it: {install_line(value['wheel']['path'], environ)}")
+    return 0
+
+
 def print_results(
     results: Sequence[BuildResult], *, as_json: bool, environ: Mapping[str, str], installed: bool = False
 ) -> int:
@@ -54,24 +64,30 @@ def print_results(
             _tell(result)
     for result in results:
         if result.error is None and not as_json and not installed:
-            say(f"install it: {install_line(result.wheel, environ)}")
+            say(f"install it: {install_line(str(result.wheel), environ)}")
     return next((result.error.exit_code for result in results if result.error is not None), 0)
 
 
 def _tell(result: BuildResult) -> None:
+    if result.error is None:
+        _tell_object(result_object(result))
+        return
     for note in result.notes:
         say(f"note: {note}")
-    if result.error is not None:
-        say(f"{result.recipe}: failed after {result.seconds:.1f} s")
-        print_failure(result.error, as_json=False)
-        return
-    verdict = result.verdict
-    grade = verdict.grade if verdict else "none"
-    source = "from the store" if result.cache == "hit" else "built"
-    say(f"{result.recipe} {result.version}: {source} in {result.seconds:.1f} s, proven: {grade}")
-    for stage in verdict.stages if verdict else ():
-        say(f"  {stage.name:10} {stage.outcome:13} {stage.detail or evidence_line(stage.evidence)}")
-    say(f"wheel: {result.wheel}")
+    say(f"{result.recipe}: failed after {result.seconds:.1f} s")
+    print_failure(result.error, as_json=False)
+
+
+def _tell_object(value: Mapping[str, Any]) -> None:
+    """A good result for people, from the same object that ``--json`` prints."""
+    for note in value["notes"]:
+        say(f"note: {note}")
+    source = "from the store" if value["cache"] == "hit" else "built"
+    grade = value["verdict"]["grade"]
+    say(f"{value['recipe']} {value['version']}: {source} in {value['seconds']:.1f} s, proven: {grade}")
+    for stage in value["verdict"]["stages"]:
+        say(f"  {stage['name']:10} {stage['outcome']:13} {stage['detail'] or evidence_line(stage['evidence'])}")
+    say(f"wheel: {value['wheel']['path']}")
 
 
 def evidence_line(evidence: Mapping[str, Any]) -> str:
@@ -85,8 +101,8 @@ def evidence_line(evidence: Mapping[str, Any]) -> str:
     return "; ".join(parts)[:160]
 
 
-def install_line(wheel: Path | None, environ: Mapping[str, str]) -> str:
+def install_line(wheel: str, environ: Mapping[str, str]) -> str:
     """The exact command that installs a wheel into the active environment."""
     target = environ.get("VIRTUAL_ENV") or environ.get("CONDA_PREFIX")
     python = f"{target}/bin/python" if target else "python3"
-    return shlex.join([python, "-m", "pip", "install", str(wheel)])
+    return shlex.join([python, "-m", "pip", "install", wheel])

@@ -21,8 +21,8 @@ _NAMES = ("g++", "c++", "clang++")
 # Programs that stand in front of a compiler and take its name: the compiler is the next one of that name on PATH.
 _LAUNCHERS = ("ccache", "sccache", "distcc", "icecc", "colorgcc")
 # What a compiler runs, and what it links into everything it makes.
-_PROGRAMS = ("cc1plus", "collect2", "as", "ld")
-_FILES = ("libstdc++.so", "libgcc.a", "crtbeginS.o", "crti.o")
+_PROGRAMS = ("cc1plus", "cc1", "collect2", "as", "ld")
+_FILES = ("libstdc++.so", "libgcc.a", "crtbeginS.o", "crtendS.o", "crti.o", "crtn.o", "liblto_plugin.so")
 _INSTALL = (
     "apt-get install g++   (Debian, Ubuntu)  |  dnf install gcc-c++   (Fedora, RHEL)  |  "
     "conda install -c conda-forge gxx"

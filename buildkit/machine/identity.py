@@ -17,6 +17,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from buildkit.machine import witness
+
 FileIdentity = tuple[int, int, int, int, int]
 _CHANGE_TIME = 2
 _BLOCK = 1 << 20
@@ -27,6 +29,7 @@ _SETTLED_NS = 100_000_000
 
 def file_identity(path: Path) -> FileIdentity:
     """Size, mtime_ns, ctime_ns, inode and device of the file that ``path`` leads to; OSError if there is none."""
+    witness.look(path)
     status = path.stat()
     return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
 

@@ -45,6 +45,10 @@ class Recorder:
             raise
         self._record(name, running.outcome, time.monotonic() - started, running.evidence, running.detail)
 
+    def passed(self, name: str, seconds: float, evidence: dict[str, Any]) -> None:
+        """Record a stage that was passed before: the build itself."""
+        self._record(name, "passed", seconds, evidence, "")
+
     def not_executed(self, name: str, detail: str = NO_GPU) -> None:
         """Record a stage that could not run here; what was only inspected is never called executed."""
         self._record(name, "not-executed", 0.0, {}, detail)

@@ -1,0 +1,172 @@
+"""The reference pages' tables, made from what they describe: commands, causes, settings. Pure, but for writing.
+
+Each page is written by hand around one generated part, which stands between two markers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import click
+
+from buildkit.cli.commands import COMMANDS
+from buildkit.cli.main import cli
+from buildkit.cli.schema import BuildObject, ErrorObject, GuardObject, JsonModel, WheelObject, causes, schema_text
+from buildkit.cli.settings import CONFIG_VARIABLE, PREFIX, Settings
+from buildkit.errors import CudabuildError
+
+BEGIN = "<!-- generated: begin (python -m buildkit.cli.reference) -->"
+END = "<!-- generated: end -->"
+
+PLANNING = ("build", "install", "plan", "fetch")
+"""Commands that take the options that determine a build."""
+
+
+def with_generated(page: str, text: str) -> str:
+    """The page with what stands between its markers made anew; ValueError where a marker is missing."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page needs the two lines {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
+
+
+def commands_text() -> str:
+    """A section a command: usage, what it does, its options, examples."""
+    context = click.Context(cli, info_name="cudabuild")
+    commands = {name: command for name in COMMANDS if (command := cli.get_command(context, name)) is not None}
+    shared = _shared([commands[name] for name in PLANNING])
+    parts = ["## Options that determine a build", f"Taken by {_listed(PLANNING)}.", _options(shared)]
+    names = {option.name for option in shared}
+    none: set[str | None] = set()
+    for name, command in commands.items():
+        parts += _section(f"cudabuild {name}", command, "##", names if name in PLANNING else none)
+    return "\n\n".join(parts)
+
+
+def exit_codes_text() -> str:
+    """One table: exit code, kind, meaning."""
+    rows = ["| exit code | `kind` | meaning |", "|---|---|---|"]
+    every: list[type[CudabuildError]] = [*causes(), CudabuildError]
+    for cause in every:
+        meaning = (cause.__doc__ or "").split("\n\n")[0] if cause is not CudabuildError else "None of the above."
+        rows.append(f"| {cause.exit_code} | `{cause.kind}` | {_cell(meaning)} |")
+    return "\n".join(rows)
+
+
+def settings_text() -> str:
+    """One table: key of the file, variable, meaning."""
+    rows = ["| in the file | variable | meaning |", "|---|---|---|", f"| | `{CONFIG_VARIABLE}` | The file itself. |"]
+    for name, field in Settings.model_fields.items():
+        rows.append(f"| `{field.alias or name}` | `{PREFIX}{name.upper()}` | {_cell(field.description or '')} |")
+    return "\n".join(rows)
+
+
+def json_text() -> str:
+    """A table for each object of the answer that has its descriptions in ``schema.py``."""
+    sections: tuple[tuple[str, type[JsonModel]], ...] = (
+        ("The object", BuildObject),
+        ("`wheel`", WheelObject),
+        ("`guard`", GuardObject),
+        ("`error`", ErrorObject),
+    )
+    return "\n\n".join(f"### {title}\n\n{_doc(model)}\n\n{_keys(model)}" for title, model in sections)
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "commands.md": commands_text,
+    "exit-codes.md": exit_codes_text,
+    "configuration.md": settings_text,
+    "json.md": json_text,
+}
+
+
+def write_reference(folder: Path) -> None:
+    """Make the generated parts of ``docs/reference`` anew."""
+    for name, text in PAGES.items():
+        page = folder / name
+        page.write_text(with_generated(page.read_text("utf-8"), text()), "utf-8")
+    (folder / "build.schema.json").write_text(schema_text(), "utf-8")
+
+
+def _section(title: str, command: click.Command, level: str, hidden: set[str | None]) -> list[str]:
+    arguments = " ".join(_argument(item) for item in command.params if isinstance(item, click.Argument))
+    own = [item for item in command.params if isinstance(item, click.Option) and item.name not in hidden]
+    parts = [f"{level} {title}"]
+    if not isinstance(command, click.Group):
+        usage = " ".join(part for part in (title, arguments, "[OPTIONS]" if command.params else "") if part)
+        parts.append(f"```\n{usage}\n```")
+    parts.append(" ".join((command.help or "").replace("\b", "").split("\n\n")[0].split()))
+    parts += [" ".join(more.split()) for more in (command.help or "").split("\n\n")[1:]]
+    if own:
+        parts.append(_options(own))
+    if hidden:
+        parts.append("And the [options that determine a build](#options-that-determine-a-build).")
+    if command.epilog:
+        parts.append(f"```\n{_examples(command.epilog)}\n```")
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            parts += _section(f"{title} {name}", inner, "###", set())
+    return parts
+
+
+def _shared(commands: list[click.Command]) -> list[click.Option]:
+    common = set.intersection(*({item.name for item in command.params} for command in commands))
+    return [item for item in commands[0].params if isinstance(item, click.Option) and item.name in common]
+
+
+def _argument(argument: click.Argument) -> str:
+    # A metavar of our own says everything; without one, click's rules: brackets where it may be left out.
+    if argument.metavar:
+        return argument.metavar
+    name = (argument.name or "").upper()
+    return name if argument.required else f"[{name}]"
+
+
+def _options(options: Iterable[click.Option]) -> str:
+    rows = ["| option | meaning |", "|---|---|"]
+    for option in options:
+        value = _value(option)
+        spelled = ", ".join(f"`{name}{f' {value}' if value else ''}`" for name in option.opts)
+        default = f" Default: {option.default}." if option.show_default and option.default else ""
+        rows.append(f"| {_cell(spelled)} | {_cell(option.help or '')}{default} |")
+    return "\n".join(rows)
+
+
+def _value(option: click.Option) -> str:
+    if option.is_flag:
+        return ""
+    if isinstance(option.type, click.Choice):
+        return "|".join(option.type.choices)
+    return option.metavar or option.type.name.upper()
+
+
+def _examples(epilog: str) -> str:
+    lines = epilog.replace("\b", "").strip("\n").splitlines()[1:]
+    return "\n".join(line.removeprefix("  ") for line in lines)
+
+
+def _keys(model: type[JsonModel]) -> str:
+    rows = ["| key | meaning |", "|---|---|"]
+    for name, field in model.model_fields.items():
+        inner = "See below." if field.description is None else field.description
+        rows.append(f"| `{field.alias or name}` | {_cell(inner)} |")
+    return "\n".join(rows)
+
+
+def _doc(model: type[JsonModel]) -> str:
+    return " ".join((model.__doc__ or "").replace("``", "`").split())
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("``", "`").replace("|", "\\|").split())
+
+
+def _listed(names: Iterable[str]) -> str:
+    *first, last = (f"`{name}`" for name in names)
+    return f"{', '.join(first)} and {last}"
+
+
+if __name__ == "__main__":
+    write_reference(Path("docs/reference"))

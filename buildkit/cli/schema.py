@@ -1,0 +1,132 @@
+"""What ``cudabuild build --json`` prints, as models: the source of docs/reference/build.schema.json. Pure.
+
+Keys may be added to what is printed, never renamed or taken away; so the published schema lets unknown keys
+pass, while the models here refuse them: a test that validates real answers fails until a new key is added.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from buildkit import errors
+from buildkit.errors import CudabuildError
+from buildkit.plan.model import PlanSummary
+from buildkit.plan.request import Device
+from buildkit.verify.verdict import Verdict
+
+SchemaNumber = Annotated[Literal[1], Field(alias="schema", description="Version of this format: 1.")]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class JsonModel(BaseModel):
+    """Frozen, and no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class WheelObject(JsonModel):
+    """The file that was handed out."""
+
+    path: str = Field(description="Where it lies.")
+    filename: str = Field(description="Its name; the local version says torch, CUDA and, if need be, targets.")
+    sha256: Sha256 = Field(description="Hash of its bytes: the bytes that were audited and imported.")
+    size: int = Field(gt=0, description="Bytes.")
+
+
+class GuardObject(JsonModel):
+    """What the guard saw while the backend ran."""
+
+    peak_memory: int = Field(ge=0, description="Largest sum of the process tree's memory, in bytes.")
+    memory_budget: int = Field(ge=0, description="Bytes that the build was planned for.")
+    requeued: int = Field(ge=0, description="Compilations that were ended and started again for lack of memory.")
+    units: int = Field(ge=0, description="Compilations that the build announced; 0 where it does not say.")
+    containment: str = Field(description="How its processes are held: `cgroup` or `subreaper`.")
+    isolation: str = Field(description="`namespace` where what it must not write to was read-only, else `none`.")
+    survivors: int = Field(ge=0, description="Processes that were left when it had ended: 0.")
+
+
+class ErrorObject(JsonModel):
+    """Why there is no wheel, or none that is proven far enough."""
+
+    kind: str = Field(description="The cause, as listed in exit-codes.md.")
+    exit_code: int = Field(gt=0, description="The exit code that goes with it.")
+    message: str = Field(min_length=1, description="What failed.")
+    evidence: str = Field(description="The lines that show it; can be empty.")
+    hint: str = Field(description="The next command to type; can be empty.")
+    log: str | None = Field(description="Path of the build's log, where there is one.")
+
+
+class BuildObject(JsonModel):
+    """One build. After a failure it holds what was known by then, and ``error``."""
+
+    schema_: SchemaNumber
+    build: str | None = Field(description="The build's id (of the build that made the wheel, on a hit).")
+    recipe: str = Field(description="Name of the recipe or of the project.")
+    device: Device = Field(description="`cuda` or `cpu`; `auto` where it failed before that was decided.")
+    version: str | None = Field(description="Version of the wheel, with its local part.")
+    key: str | None = Field(description="Hash of everything that determines the wheel.")
+    cache: Literal["hit", "miss"] = Field(description="Whether the store had it.")
+    wheel: WheelObject | None
+    plan: PlanSummary | None
+    verdict: Verdict | None
+    guard: GuardObject | None = Field(description="null on a hit: nothing was built.")
+    notes: list[str] = Field(description="What was decided on the way and is worth knowing.")
+    seconds: float = Field(ge=0, description="The whole command for this package.")
+    error: ErrorObject | None = Field(default=None, description="Only there after a failure.")
+
+
+class EarlyFailure(JsonModel):
+    """A failure before it was clear what to build: usage, configuration."""
+
+    schema_: SchemaNumber
+    build: None
+    error: ErrorObject
+
+
+class SeveralBuilds(JsonModel):
+    """Several packages, in the order in which they were named. The exit code is the first failure's."""
+
+    schema_: SchemaNumber
+    results: list[BuildObject] = Field(min_length=2)
+
+
+Answer = BuildObject | SeveralBuilds | EarlyFailure
+ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
+
+
+def causes() -> list[type[CudabuildError]]:
+    """Every cause that a user can meet, in the order of ``errors.py`` (which is that of the exit codes)."""
+    found = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, CudabuildError)]
+    return [cause for cause in found if cause is not CudabuildError]
+
+
+def build_schema() -> dict[str, Any]:
+    """JSON schema (draft 2020-12) of the object on standard output."""
+    schema = _open(ANSWER.json_schema(by_alias=True, mode="validation"))
+    kinds = sorted({cause.kind for cause in causes()} | {CudabuildError.kind})
+    schema["$defs"]["ErrorObject"]["properties"]["kind"]["examples"] = kinds
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "cudabuild build --json, schema 1",
+        **schema,
+    }
+
+
+def schema_text() -> str:
+    """The schema as docs/reference/build.schema.json holds it."""
+    return json.dumps(build_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _open(schema: Any) -> Any:
+    """The schema without ``additionalProperties: false``: readers must let keys pass that came later."""
+    if isinstance(schema, list):
+        return [_open(item) for item in schema]
+    if isinstance(schema, dict):
+        kept = {key: _open(value) for key, value in schema.items()}
+        if kept.get("additionalProperties") is False:
+            del kept["additionalProperties"]
+        return kept
+    return schema
