@@ -11,6 +11,7 @@ from pathlib import Path
 
 from buildkit.errors import RecipeError
 from buildkit.machine.arch import Target, cmake_architectures, torch_arch_list
+from buildkit.machine.system_inputs import SYSTEM_FOLDERS
 
 NOT_IN_KEY = frozenset({"MAX_JOBS", "CMAKE_BUILD_PARALLEL_LEVEL"})
 """How many at once: it changes the time, not the wheel."""
@@ -21,8 +22,6 @@ OWNED = frozenset({
     "MAX_JOBS", "CMAKE_BUILD_PARALLEL_LEVEL",
 })  # fmt: skip
 """Variables that cudabuild decides; they cannot be passed from outside."""
-
-SYSTEM_FOLDERS = ("/usr/bin", "/bin")
 
 
 def backend_environment(

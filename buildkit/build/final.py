@@ -60,7 +60,7 @@ def finalise(
 
 
 def distribution_stem(wheel: WheelFile) -> str:
-    """The distribution's name as its dist-info folder spells it (``torch_scatter``)."""
+    """The distribution's name as its dist-info folder spells it (``fast_voxels``)."""
     return wheel.dist_info.removesuffix(".dist-info").rsplit("-", 1)[0]
 
 

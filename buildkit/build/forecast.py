@@ -33,7 +33,7 @@ def forecast(request: Request, configured: tuple[str, ...], context: Context) ->
     try:
         prepared = prepare(request, configured, context)
     except WouldInstall as missing:
-        prediction = Prediction(outcome="unknown", note=f"{missing.what} would be installed first")
+        prediction = Prediction(outcome="unknown", note=f"{missing.what} first")
         return Forecast(request.package, request.device, request.version, None, None, prediction, None)
     return Forecast(
         prepared.package.name,

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from build import ProjectBuilder
 
 
+_LOG = "see the log of this build: cudabuild log last"
+
+
 @dataclass
 class GuardReport:
     """What the guard saw over all hooks of one build. Bytes and seconds."""
@@ -66,15 +69,25 @@ class Frontend:
 
     def requirements(self, config_settings: Mapping[str, str | list[str] | bool]) -> list[str]:
         """What the backend asks for beside build-system.requires (``get_requires_for_build_wheel``)."""
+        from packaging.requirements import InvalidRequirement, Requirement
+
         with self._backend_errors(), self._scratch_as_default():
-            return sorted(self._builder().get_requires_for_build("wheel", _settings(config_settings)))
+            asked = list(self._builder().get_requires_for_build("wheel", _settings(config_settings)))
+            try:
+                return sorted(text for text in asked if Requirement(text))
+            except (TypeError, InvalidRequirement) as error:
+                raise _no_answer("a list of requirements", error) from error
 
     def build_wheel(self, output: Path, config_settings: Mapping[str, str | list[str] | bool]) -> str:
         """Build; returns the backend's answer as it gave it: the name of a wheel in ``output``, not yet believed."""
         with self._backend_errors(), self._scratch_as_default():
             folder = str(output.absolute())
             # pypa/build joins the answer to the folder: what is left is the answer as the backend gave it.
-            return str(self._builder().build("wheel", folder, _settings(config_settings))).removeprefix(f"{folder}/")
+            try:
+                answer = self._builder().build("wheel", folder, _settings(config_settings))
+            except TypeError as error:
+                raise _no_answer("the name of a wheel", error) from error
+            return str(answer).removeprefix(f"{folder}/")
 
     def _builder(self) -> ProjectBuilder:
         from build import ProjectBuilder
@@ -137,7 +150,7 @@ class Frontend:
         except BuildBackendException as error:
             if isinstance(error.exception, CudabuildError):
                 raise error.exception from None
-            raise BadBackendAnswer(f"the build backend gave no usable answer: {error}") from error
+            raise BadBackendAnswer(f"the build backend gave no usable answer: {error}", hint=_LOG) from error
         except (BuildException, BuildSystemTableValidationError) as error:
             raise BuildFailed(f"this source is not a project that can be built: {error}") from error
 
@@ -150,6 +163,10 @@ class Frontend:
             yield
         finally:
             tempfile.tempdir = before
+
+
+def _no_answer(expected: str, error: Exception) -> BadBackendAnswer:
+    return BadBackendAnswer(f"the build backend did not answer with {expected}", evidence=str(error), hint=_LOG)
 
 
 def _settings(config_settings: Mapping[str, str | list[str] | bool]) -> dict[str, str | list[str]] | None:

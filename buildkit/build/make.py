@@ -23,6 +23,7 @@ from buildkit.build.sizing import size_build
 from buildkit.build.survey import install_wheel_toolkit
 from buildkit.build.toolkit_view import make_view
 from buildkit.build.torches import check_unchanged, site_packages
+from buildkit.build.unguarded import Unguarded, discard_changed, isolates, managed_folders, record
 from buildkit.diagnose.first import explain_failure
 from buildkit.errors import BuildFailed, EnvironmentChanged
 from buildkit.guard.protocol import Sample
@@ -55,16 +56,22 @@ def make_wheel(prepared: Prepared, context: Context, folder: Path, result: Build
     log_path.parent.mkdir(parents=True, exist_ok=True)
     sizing = size_build(prepared, context, estimate=True)
     result.plan = sizing.summary
+    for note in result.notes:
+        context.reporter.note(note)
     _check_shared(prepared, context)
-    with log_path.open("ab") as log:
+    # Unbuffered: what was printed before a failure (or a kill) is there to be read.
+    with log_path.open("ab", buffering=0) as log:
         source = _source(prepared, context, folder)
         frontend = _frontend(prepared, context, folder, source, log, result)
+        watch = _watch(prepared, context, frontend)
         try:
             return _run(prepared, context, folder, frontend, result)
         except BuildFailed as error:
             raise explain_failure(error, log_path) from error
         finally:
             result.guard = guard_object(frontend, sizing.summary.memory_budget)
+            if watch is not None:
+                watch.check()
             _check_lenders(prepared)
             for name in ("tmp", "home"):
                 shutil.rmtree(folder / name, ignore_errors=True)
@@ -72,11 +79,26 @@ def make_wheel(prepared: Prepared, context: Context, folder: Path, result: Build
 
 def _check_shared(prepared: Prepared, context: Context) -> None:
     """Environments and toolkits in the cache must still be what was installed before they make anything."""
-    check_unchanged(prepared.survey.torch, context.places.torch)
+    try:
+        check_unchanged(prepared.survey.torch, context.places.torch)
+    except EnvironmentChanged as error:
+        for folder in managed_folders(prepared.survey.torch.location, context.places.torch):
+            discard_changed(folder, context.places.uv_cache)
+        error.hint = "it was removed: the same command again installs it anew"
+        raise
     choice = prepared.survey.toolkit
     for toolkit in (choice.toolkit, *choice.fill) if choice else ():
         if toolkit.root.is_relative_to(context.places.toolkits):
             install_wheel_toolkit(toolkit.release, prepared.survey.machine.python, context)
+
+
+def _watch(prepared: Prepared, context: Context, frontend: Frontend) -> Unguarded | None:
+    """Where the guard cannot isolate the build: the record of what it must not change."""
+    if isolates(frontend.writable, frontend.protected):
+        return None
+    context.reporter.note("no namespaces here: what the build must not change is checked afterwards instead")
+    view = Path(frontend.environment["CUDA_HOME"]) if prepared.device == "cuda" else None
+    return record(prepared, context, frontend.python.parent.parent, view)
 
 
 def _source(prepared: Prepared, context: Context, folder: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,11 @@ from pathlib import Path
 from buildkit.build.context import Context
 from buildkit.errors import RecipeError, UnknownRecipe, UsageError
 from buildkit.plan.request import Request
-from buildkit.recipe.loader import LoadedRecipe, find_recipe, search_path
+from buildkit.recipe.loader import FILE, LoadedRecipe, find_recipe, search_path
 from buildkit.recipe.model import Recipe, Version
 from buildkit.recipe.selection import choose_version
 from buildkit.source.fetch import FetchedSource, fetch_source
-from buildkit.source.metadata import of_folder
+from buildkit.source.metadata import is_project, of_folder
 from buildkit.source.spec import FolderSpec, SdistSpec, SourceSpec, parse_source, spec_of
 
 
@@ -42,13 +43,19 @@ class Package:
 def choose_package(request: Request, context: Context) -> Package:
     """The recipe of that name, else the folder at that path, else what the index has under ``pypi:NAME``."""
     text = request.package
+    if not text.strip():
+        raise UsageError("the name of what is to be built is empty", hint="cudabuild recipes list")
+    if request.source is not None and (text.startswith("pypi:") or _is_path(text)):
+        raise UsageError(
+            f"--source goes with a recipe's name, and {text} is a source itself",
+            hint="name the recipe, or leave --source out",
+        )
     if text.startswith("pypi:"):
         spec = parse_source(text, cwd=context.cwd)
         return Package(adhoc_recipe(_name_of(spec), context.cwd), None, spec)
     folder = context.cwd / text
-    if "/" in text or text in {".", ".."}:
-        if not folder.is_dir():
-            raise UsageError(f"{text} is not a folder", hint="give a recipe's name, a project's folder, or pypi:NAME")
+    if _is_path(text):
+        _check_folder(folder, text)
         return Package(adhoc_recipe(_folder_name(folder), folder), None, FolderSpec(folder.resolve()))
     folders = search_path(request.recipes, context.cwd, context.environ)
     name, _, wanted = text.partition("==")
@@ -62,6 +69,23 @@ def choose_package(request: Request, context: Context) -> Package:
         return Package(loaded, None, parse_source(request.source, cwd=context.cwd))
     version = choose_version(loaded.recipe, request.version or wanted or None)
     return Package(loaded, version, spec_of(version, loaded.folder))
+
+
+def _is_path(text: str) -> bool:
+    return "/" in text or text in {".", ".."}
+
+
+def _check_folder(folder: Path, text: str) -> None:
+    """A folder that holds a project; a recipe's own folder is named by the recipe."""
+    recipe = folder / FILE if folder.is_dir() else folder
+    if recipe.name == FILE and recipe.is_file() and not is_project(recipe.parent):
+        name, place = recipe.parent.name, recipe.parent.parent
+        raise UsageError(
+            f"{text} is a recipe, not a project's folder",
+            hint=f"cudabuild {shlex.quote(name)} --recipes {shlex.quote(str(place))}",
+        )
+    if not folder.is_dir():
+        raise UsageError(f"{text} is not a folder", hint="give a recipe's name, a project's folder, or pypi:NAME")
 
 
 def adhoc_recipe(name: str, folder: Path) -> LoadedRecipe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import tempfile
 import time
@@ -17,8 +18,8 @@ from buildkit.build.make import Made, make_wheel
 from buildkit.build.package import remember_requires
 from buildkit.build.prepare import Prepared, prepare
 from buildkit.build.proof import Proof, Subject, driver_missing, prove, required_here, still_valid
-from buildkit.build.sizing import Sizing, size_build
-from buildkit.errors import CudabuildError, StoreError
+from buildkit.build.sizing import size_build
+from buildkit.errors import CudabuildError, MachineError, StoreError
 from buildkit.plan.model import PlanSummary
 from buildkit.plan.request import Request
 from buildkit.store.blobs import file_sha256
@@ -55,6 +56,16 @@ class BuildResult:
     error: CudabuildError | None = None
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def install(self) -> str | None:
+        """The exact command that installs the wheel into the active environment, with or without pip in it."""
+        if self.wheel is None or self.subject is None:
+            return None
+        python = self.subject.python
+        if any((folder / "pip").is_dir() for folder in python.site_packages):
+            return shlex.join([str(python.executable), "-m", "pip", "install", str(self.wheel)])
+        return shlex.join(["uv", "pip", "install", "--python", str(python.executable), str(self.wheel)])
+
 
 def build(
     request: Request,
@@ -89,13 +100,14 @@ def _build(
     planned: Callable[[], None],
     result: BuildResult,
 ) -> None:
-    for attempt in range(3):
+    for _attempt in range(3):
         prepared = prepare(request, configured, context)
         planned()
-        _describe(result, prepared, size_build(prepared, context))
+        _describe(result, prepared)
         try:
-            served = None if request.refresh and attempt == 0 else _from_store(prepared, context, result)
+            served = None if request.refresh else _from_store(prepared, context, result)
             if served is None:
+                result.plan = size_build(prepared, context).summary
                 with context.store.lock(prepared.key, _waiting(context)):
                     served = None if request.refresh else _from_store(prepared, context, result)
                     served = served or _make(prepared, context, result)
@@ -105,7 +117,7 @@ def _build(
     else:
         raise CudabuildError("the backend asks for other requirements each time it is run")
     result.entry = served
-    folder = out or context.places.wheels / served.key[:16]
+    folder = (out or context.places.wheels / served.key[:16]).absolute()
     result.wheel = context.store.hand_out(served, folder)
     result.version = served.version
     _require(result, prepared)
@@ -115,10 +127,20 @@ def _waiting(context: Context) -> Callable[[], None]:
     return once(lambda: context.reporter.note("waiting for another build of the same wheel"))
 
 
-def _describe(result: BuildResult, prepared: Prepared, sizing: Sizing) -> None:
+def _describe(result: BuildResult, prepared: Prepared) -> None:
     result.recipe, result.device, result.key = prepared.package.name, prepared.device, prepared.key
-    result.version, result.plan, result.subject = prepared.version, sizing.summary, Subject.of(prepared)
-    result.notes = list(sizing.summary.notes)
+    result.version, result.subject = prepared.version, Subject.of(prepared)
+    result.notes = [*prepared.survey.machine.gpus.notes, *prepared.survey.notes]
+    if prepared.package.has_recipe and (notice := prepared.package.loaded.recipe.license.notice):
+        result.notes.append(notice)
+
+
+def _plan_of(prepared: Prepared, entry: Entry, context: Context) -> PlanSummary:
+    """The plan as it would be made now; a hit is served where not one unit would fit, too."""
+    try:
+        return size_build(prepared, context).summary
+    except MachineError:
+        return PlanSummary.model_validate(entry.plan)
 
 
 def _from_store(prepared: Prepared, context: Context, result: BuildResult) -> Entry | None:
@@ -132,6 +154,7 @@ def _from_store(prepared: Prepared, context: Context, result: BuildResult) -> En
     if entry.key != prepared.key:
         result.notes.append(f"served by an entry with more targets: {';'.join(entry.inputs['targets'])}")
     result.cache, result.build = "hit", entry.build
+    result.plan = _plan_of(prepared, entry, context)
     verdict = Verdict.model_validate(entry.verdict)
     subject = Subject.of(prepared)
     if not still_valid(verdict, subject, prepared.require):

@@ -12,7 +12,15 @@ from buildkit.build.environ import backend_environment, chosen_compiler, passed_
 from buildkit.build.label import variant_targets
 from buildkit.build.locks import RequirementLock, find_lock, lock_id, requirement_set, resolve_lock
 from buildkit.build.package import Package
-from buildkit.build.survey import Machine, Survey, WouldInstall, complete_survey, survey, targets_asked
+from buildkit.build.survey import (
+    Machine,
+    Survey,
+    WouldInstall,
+    complete_survey,
+    refuse_without_toolkit,
+    survey,
+    targets_asked,
+)
 from buildkit.build.system import system_identity
 from buildkit.errors import NoTarget, NoToolkit, TorchMismatch, UnsupportedTarget
 from buildkit.machine import compat
@@ -65,7 +73,7 @@ def prepare(request: Request, configured: tuple[str, ...], context: Context) -> 
     if request.device != "cpu":
         try:
             choice = targets_asked(request, configured, machine, context)
-            _refuse_early(request, choice)
+            _refuse_early(request, choice, context)
         except CPU_CAUSES as error:
             if request.device != "auto":
                 raise
@@ -76,11 +84,14 @@ def prepare(request: Request, configured: tuple[str, ...], context: Context) -> 
     return _complete(request, package, source, whole, device, reason, context)
 
 
-def _refuse_early(request: Request, choice: TargetChoice) -> None:
-    """Where torch is named with its CUDA, a target it cannot do is refused before gigabytes are fetched."""
+def _refuse_early(request: Request, choice: TargetChoice, context: Context) -> None:
+    """Where torch is named with its CUDA, what cannot be done is refused before gigabytes are fetched."""
     public, _, local = (request.torch or "").partition("+cu")
-    if local.isdigit() and choice.typed:
-        release = f"{local[:-1]}.{local[-1]}"
+    if not local.isdigit() or len(local) < 3:
+        return
+    release = f"{local[:-1]}.{local[-1]}"
+    refuse_without_toolkit(release, request, context)
+    if choice.typed:
         compat.check_targets(choice.targets, toolkit=release, torch=f"{public}+cu{local}", setuptools_path=False)
 
 
@@ -176,7 +187,7 @@ def _lock(
     if found is not None:
         return found
     if not context.may_install:
-        raise WouldInstall("the build requirements, once resolved")
+        raise WouldInstall("the build requirements would be resolved")
     return resolve_lock(
         context.places.locks, identifier, requirements, whole.loan, python, context.installer(), context.reporter
     )
@@ -193,7 +204,7 @@ def key_inputs(
 ) -> KeyInputs:
     """The fields of the key, from what was found."""
     recipe, python, torch = package.loaded.recipe, whole.machine.python, whole.torch
-    compiler, device = whole.machine.compiler, values["device"]
+    compiler, device, system = whole.machine.compiler, values["device"], whole.machine.system
     return KeyInputs(
         recipe=recipe.name,
         version=(package.version.version if package.version else source.version) or "",
@@ -207,10 +218,14 @@ def key_inputs(
         torch_closure=whole.loan.fingerprint,
         toolkit=f"{whole.toolkit.toolkit.version} {whole.toolkit.identity}" if whole.toolkit else "",
         python=f"{python.implementation} {python.version} {python.abi}",
+        interpreter=system.interpreter,
         platform=python.platform,
         machine=python.machine,
         compiler=f"{compiler.kind} {compiler.version} {compiler.machine} {compiler.identity}",
         glibc=whole.machine.glibc,
+        programs=system.programs,
+        headers=system.headers,
+        libraries=system.libraries,
         environment=dict(environment),
         requirements=lock.sha256,
         system=system_identity(recipe.system),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from buildkit.build.borrow import Loan, plan_loan
 from buildkit.build.context import Context
+from buildkit.build.environ import chosen_compiler
 from buildkit.build.toolkit_wheels import ensure_wheel_toolkit, find_installed, wheel_requirement, wheel_toolkit_folder
 from buildkit.build.torches import ensure_torch, installed_torch
 from buildkit.errors import IncompleteToolkit, MissingHeaders, NotCached, NoToolkit, NoTorch, TorchMismatch
@@ -17,6 +18,7 @@ from buildkit.machine.compiler import HostCompiler, find_host_compiler, glibc_ve
 from buildkit.machine.gpus import Gpus, visible_gpus
 from buildkit.machine.interpreter import Interpreter, active_interpreter
 from buildkit.machine.limits import Limits, read_limits
+from buildkit.machine.system_inputs import SystemInputs, read_system_inputs
 from buildkit.machine.toolkit import Toolkit, find_toolkits, read_toolkit
 from buildkit.machine.torch_identity import TorchIdentity, identify_torch
 from buildkit.plan.decide import TargetChoice, choose_targets
@@ -32,6 +34,8 @@ class Machine:
     limits: Limits
     compiler: HostCompiler
     glibc: str
+    system: SystemInputs
+    """What builds find here without being told to."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,14 @@ class ToolkitChoice:
 
     toolkit: Toolkit
     fill: tuple[Toolkit, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is missing and filled, said before anything is compiled."""
+        if not self.fill:
+            return ()
+        missing = ", ".join(self.toolkit.missing)
+        return (f"the toolkit at {self.toolkit.root} lacks {missing}: filled from package-index wheels",)
 
     @property
     def identity(self) -> str:
@@ -68,12 +80,14 @@ def survey(request: Request, context: Context) -> Machine:
             f"Python {python.version} has no headers here: {python.include}/Python.h is missing",
             hint=f"apt-get install python3-dev (or python{short}-dev); dnf install python3-devel",
         )
+    compiler = find_host_compiler(context.environ, context.memo)
     return Machine(
         python=python,
         gpus=visible_gpus(context.environ),
         limits=read_limits(context.environ),
-        compiler=find_host_compiler(context.environ, context.memo),
+        compiler=compiler,
         glibc=glibc_version(),
+        system=read_system_inputs(python, compiler, context.memo, chosen_compiler(context.environ)),
     )
 
 
@@ -128,7 +142,7 @@ def _newest(request: Request, machine: Machine, context: Context) -> list[str]:
 
 def _install_torch(versions: Sequence[str], machine: Machine, context: Context) -> TorchIdentity:
     if not context.may_install:
-        raise WouldInstall(f"torch {versions[0]}")
+        raise WouldInstall(f"torch {versions[0]} would be installed")
     problems: list[NoTorch | TorchMismatch] = []
     for version in versions:
         with collecting(problems):
@@ -176,10 +190,6 @@ def choose_toolkit(request: Request, torch: TorchIdentity, machine: Machine, con
         none_here = _none_here(found, wanted)
         return ToolkitChoice(_wheels(wanted, machine, context, problem=none_here))
     partial = fitting[0]
-    context.reporter.note(
-        f"the toolkit at {partial.root} lacks {', '.join(partial.missing[:4])}"
-        f"{' and more' if len(partial.missing) > 4 else ''}: filled from package-index wheels"
-    )
     problem = IncompleteToolkit(
         f"the toolkit at {partial.root} (CUDA {partial.release}) lacks headers that torch includes",
         evidence=", ".join(partial.missing),
@@ -187,6 +197,14 @@ def choose_toolkit(request: Request, torch: TorchIdentity, machine: Machine, con
         "(it needs the package index once: `cudabuild fetch`)",
     )
     return ToolkitChoice(partial, (_wheels(partial.release, machine, context, problem=problem),))
+
+
+def refuse_without_toolkit(cuda: str, request: Request, context: Context) -> None:
+    """Raise NoToolkit where none of this CUDA's major is here nor to be had as wheels: before torch is fetched."""
+    major = cuda.partition(".")[0]
+    found = find_toolkits(context.environ, request.cuda_home, context.memo)
+    if int(major) not in WHEEL_MAJORS and all(toolkit.release.partition(".")[0] != major for toolkit in found):
+        raise _none_here(found, cuda)
 
 
 def _none_here(found: Sequence[Toolkit], wanted: str) -> NoToolkit:
@@ -208,7 +226,7 @@ def _wheels(release: str, machine: Machine, context: Context, *, problem: NoTool
         # Whether it is still what was installed is checked before it compiles anything: see check_shared.
         return read_toolkit(find_installed(folder), "wheels", context.memo)
     if not context.may_install:
-        raise WouldInstall(f"the CUDA {release} toolkit from wheels")
+        raise WouldInstall(f"the CUDA {release} toolkit would be installed from wheels")
     if context.offline:
         raise NotCached(
             problem.message + ", and --offline forbids making one from wheels",
@@ -252,7 +270,7 @@ def complete_survey(
         return Survey(machine, torch, loan, None, (), ())
     toolkit = choose_toolkit(request, torch, machine, context)
     release = toolkit.toolkit.release
-    notes = list(compat.check_torch_toolkit(torch.cuda, release))
+    notes = [*toolkit.notes, *compat.check_torch_toolkit(torch.cuda, release)]
     notes += compat.check_compiler(machine.compiler.version, release, kind=machine.compiler.kind)
     notes += compat.check_glibc(machine.glibc, release)
     notes += compat.check_driver(machine.gpus.driver, release)

@@ -69,4 +69,4 @@ def build_all(packages: tuple[str, ...], options: dict[str, Any]) -> int:
                 leave_receipt(words, result, watch, context.store.wheel(result.entry))
             if result.error is not None and result.error.exit_code in {130, 143}:
                 break
-    return print_results(results, as_json=options["as_json"], environ=asked.environ)
+    return print_results(results, as_json=options["as_json"])

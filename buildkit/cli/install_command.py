@@ -52,7 +52,7 @@ def install_all(packages: tuple[str, ...], options: dict[str, Any]) -> int:
                 lines += _install(result, request.python, context)
             if result.error is not None:
                 break
-    code = print_results(results, as_json=options["as_json"], environ=asked.environ, installed=True)
+    code = print_results(results, as_json=options["as_json"], installed=True)
     if not options["as_json"]:
         for line in lines:
             say(line)

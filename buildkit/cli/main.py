@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 # A plugin of somebody's pydantic has no business here, and looking for one takes 40 ms of every command.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
@@ -15,6 +16,7 @@ import click
 
 from buildkit import __version__
 from buildkit.cli.commands import COMMANDS
+from buildkit.cli.streams import READER_GONE, ReaderGone, flush_output, give_up_output, open_missing_streams
 from buildkit.errors import CudabuildError, DiskFull, Interrupted, ReadOnlyCache, StoreError, UsageError
 from buildkit.guard.signals import ending_signals
 
@@ -49,6 +51,13 @@ class CommandGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Where the reader has gone, click itself would end the process with 1."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ReaderGone from error
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """``cudabuild NAME ...`` means ``cudabuild build NAME ...``."""
         own = {"--help", "-h", "--version"}
@@ -75,12 +84,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words
+    open_missing_streams()
     try:
         with ending_signals():
             result = cli.main(args=words, prog_name="cudabuild", standalone_mode=False)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader has gone; Python would complain about that at exit
-        return 141
+        flush_output()
+    except (ReaderGone, BrokenPipeError):
+        give_up_output()
+        return READER_GONE
+    except click.exceptions.NoArgsIsHelpError as error:
+        return _fail(_no_words(error), as_json=True) if as_json else _help(error)
     except (click.ClickException, click.exceptions.Abort, KeyboardInterrupt, CudabuildError, OSError) as error:
         return _fail(cause_of(error), as_json=as_json)
     return result if isinstance(result, int) else 0
@@ -103,10 +116,21 @@ def _usage(error: click.ClickException) -> UsageError:
     return UsageError(error.format_message(), hint=hint)
 
 
+def _no_words(error: click.exceptions.NoArgsIsHelpError) -> UsageError:
+    path = error.ctx.command_path if error.ctx else "cudabuild"
+    return UsageError(f"`{path}` alone does nothing", hint=f"see `{path} --help`")
+
+
+def _help(error: click.exceptions.NoArgsIsHelpError) -> int:
+    """Nothing was typed: the help, on standard error as all usage errors."""
+    sys.stderr.write(error.format_message() + "\n")
+    return UsageError.exit_code
+
+
 def _system(error: OSError) -> CudabuildError:
     """An operating system error that nobody below could name better."""
     where = f" ({error.filename})" if error.filename else ""
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         return DiskFull(f"no space left on the device{where}", hint="free some space, or set CUDABUILD_CACHE")
     if error.errno == errno.EROFS:
         return ReadOnlyCache(f"read-only file system{where}", hint="set CUDABUILD_CACHE to a writable folder")
@@ -116,7 +140,11 @@ def _system(error: OSError) -> CudabuildError:
 def _fail(error: CudabuildError, *, as_json: bool) -> int:
     from buildkit.cli.output import print_failure
 
-    print_failure(error, as_json=as_json)
+    try:
+        print_failure(error, as_json=as_json)
+        flush_output()
+    except (OSError, ValueError):  # a full disk or a closed terminal takes no words: the exit code still tells
+        give_up_output()
     return error.exit_code
 
 

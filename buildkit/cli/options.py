@@ -14,7 +14,7 @@ from buildkit.build.environ import passed_variables
 from buildkit.cli.output import say
 from buildkit.cli.settings import Settings, cache_folder, load_settings
 from buildkit.errors import UsageError
-from buildkit.plan.request import Request
+from buildkit.plan.request import Request, parse_torch
 from buildkit.progress import Reporter, Silent
 from buildkit.recipe.quantities import parse_duration, parse_size
 
@@ -50,13 +50,26 @@ class DurationType(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
+class TorchType(click.ParamType[str]):
+    """``active``, ``2.13.0`` or ``2.13.0+cu130``."""
+
+    name = "torch"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """A version with its three numbers."""
+        try:
+            return parse_torch(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 _PATH = click.Path(path_type=Path)
 
 _PLAN_OPTIONS = (
     click.option(
         "--target", "targets", multiple=True, metavar="LIST", help="8.6, '8.9;12.0+PTX', rtx4090, native, all."
     ),
-    click.option("--torch", metavar="active|VERSION[+cuXXX]", help="Which torch to build against."),
+    click.option("--torch", type=TorchType(), metavar="active|VERSION[+cuXXX]", help="Which torch to build against."),
     click.option("--python", type=_PATH, metavar="PATH", help="Interpreter or environment to build for."),
     click.option("--cuda-home", type=_PATH, metavar="PATH", help="CUDA toolkit to compile with."),
     click.option("--memory", type=SizeType(), metavar="SIZE", help="At most this much memory, such as 8GiB."),

@@ -80,18 +80,19 @@ def show_command(name: str, recipes_folder: Path | None, as_json: bool) -> int:
 def check_command(places: tuple[str, ...], recipes_folder: Path | None) -> int:
     """Check recipes: all of them, or the ones named. Every problem is located (file and key)."""
     folders = _search(recipes_folder)
-    failed: RecipeError | None = None
+    failed: list[tuple[str, str]] = []
     names = places or tuple(recipe_names(folders))
     for place in names:
         try:
             loaded = load_recipe(Path(place)) if Path(place).exists() else find_recipe(place, folders)
         except CudabuildError as error:
             say(f"{place}: {error.message}")
-            failed = failed or RecipeError(f"{place} is not a sound recipe", hint=error.hint)
+            failed.append((place, error.hint))
             continue
         answer(f"{loaded.recipe.name}: sound")
-    if failed is not None:
-        raise failed
+    if failed:
+        unsound = ", ".join(place for place, _ in failed)
+        raise RecipeError(f"{len(failed)} of {len(names)} recipes are not sound: {unsound}", hint=failed[0][1])
     return 0
 
 

@@ -37,20 +37,19 @@ def commands_text() -> str:
     context = click.Context(cli, info_name="cudabuild")
     commands = {name: command for name in COMMANDS if (command := cli.get_command(context, name)) is not None}
     shared = _shared([commands[name] for name in PLANNING])
-    parts = ["## Options that determine a build", f"Taken by {_listed(PLANNING)}.", _options(shared)]
-    names = {option.name for option in shared}
-    none: set[str | None] = set()
+    parts = ["## Shared options", f"What {_listed(PLANNING)} take.", _options(shared)]
+    names: set[str | None] = {option.name for option in shared}
     for name, command in commands.items():
-        parts += _section(f"cudabuild {name}", command, "##", names if name in PLANNING else none)
+        parts += _section(f"cudabuild {name}", command, "##", names if name in PLANNING else set())
     return "\n\n".join(parts)
 
 
 def exit_codes_text() -> str:
     """One table: exit code, kind, meaning."""
     rows = ["| exit code | `kind` | meaning |", "|---|---|---|"]
-    every: list[type[CudabuildError]] = [*causes(), CudabuildError]
+    every: list[type[CudabuildError]] = [CudabuildError, *causes()]
     for cause in every:
-        meaning = (cause.__doc__ or "").split("\n\n")[0] if cause is not CudabuildError else "None of the above."
+        meaning = (cause.__doc__ or "").split("\n\n")[0] if cause is not CudabuildError else "None of those below."
         rows.append(f"| {cause.exit_code} | `{cause.kind}` | {_cell(meaning)} |")
     return "\n".join(rows)
 
@@ -102,7 +101,7 @@ def _section(title: str, command: click.Command, level: str, hidden: set[str | N
     if own:
         parts.append(_options(own))
     if hidden:
-        parts.append("And the [options that determine a build](#options-that-determine-a-build).")
+        parts.append("And the [shared options](#shared-options).")
     if command.epilog:
         parts.append(f"```\n{_examples(command.epilog)}\n```")
     if isinstance(command, click.Group):
@@ -130,7 +129,7 @@ def _options(options: Iterable[click.Option]) -> str:
         value = _value(option)
         spelled = ", ".join(f"`{name}{f' {value}' if value else ''}`" for name in option.opts)
         default = f" Default: {option.default}." if option.show_default and option.default else ""
-        rows.append(f"| {_cell(spelled)} | {_cell(option.help or '')}{default} |")
+        rows.append(f"| {_cell(spelled)} | {_cell((option.help or '') + default)} |")
     return "\n".join(rows)
 
 

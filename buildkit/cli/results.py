@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ def result_object(result: BuildResult) -> dict[str, Any]:
         "plan": result.plan.model_dump(mode="json") if result.plan else None,
         "verdict": result.verdict.model_dump(mode="json", by_alias=True) if result.verdict else None,
         "guard": result.guard,
+        "install": result.install,
         "notes": result.notes,
         "seconds": result.seconds,
     }
@@ -41,20 +41,18 @@ def _wheel(result: BuildResult) -> dict[str, Any] | None:
     return {"path": str(result.wheel), "filename": entry.filename, "sha256": entry.sha256, "size": entry.size}
 
 
-def print_objects(values: Sequence[Mapping[str, Any]], *, as_json: bool, environ: Mapping[str, str]) -> int:
+def print_objects(values: Sequence[Mapping[str, Any]], *, as_json: bool) -> int:
     """Print results that are objects already; returns 0, for only good ones are remembered."""
     if as_json:
         print_json(values[0] if len(values) == 1 else {"schema": SCHEMA, "results": values})
         return 0
     for value in values:
         _tell_object(value)
-        say(f"install it: {install_line(value['wheel']['path'], environ)}")
+        say(f"install it: {value['install']}")
     return 0
 
 
-def print_results(
-    results: Sequence[BuildResult], *, as_json: bool, environ: Mapping[str, str], installed: bool = False
-) -> int:
+def print_results(results: Sequence[BuildResult], *, as_json: bool, installed: bool = False) -> int:
     """Print; returns the exit code of the first failure, or 0."""
     if as_json:
         values = [result_object(result) for result in results]
@@ -64,7 +62,7 @@ def print_results(
             _tell(result)
     for result in results:
         if result.error is None and not as_json and not installed:
-            say(f"install it: {install_line(str(result.wheel), environ)}")
+            say(f"install it: {result.install}")
     return next((result.error.exit_code for result in results if result.error is not None), 0)
 
 
@@ -80,8 +78,8 @@ def _tell(result: BuildResult) -> None:
 
 def _tell_object(value: Mapping[str, Any]) -> None:
     """A good result for people, from the same object that ``--json`` prints."""
-    for note in value["notes"]:
-        say(f"note: {note}")
+    for note in value["notes"] if value["cache"] == "hit" else ():
+        say(f"note: {note}")  # a build has said them before it began
     source = "from the store" if value["cache"] == "hit" else "built"
     grade = value["verdict"]["grade"]
     say(f"{value['recipe']} {value['version']}: {source} in {value['seconds']:.1f} s, proven: {grade}")
@@ -99,10 +97,3 @@ def evidence_line(evidence: Mapping[str, Any]) -> str:
         elif isinstance(value, list) and value and all(isinstance(item, str) for item in value):
             parts.append(f"{name} {', '.join(value)}")
     return "; ".join(parts)[:160]
-
-
-def install_line(wheel: str, environ: Mapping[str, str]) -> str:
-    """The exact command that installs a wheel into the active environment."""
-    target = environ.get("VIRTUAL_ENV") or environ.get("CONDA_PREFIX")
-    python = f"{target}/bin/python" if target else "python3"
-    return shlex.join([python, "-m", "pip", "install", wheel])

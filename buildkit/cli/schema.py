@@ -73,6 +73,7 @@ class BuildObject(JsonModel):
     plan: PlanSummary | None
     verdict: Verdict | None
     guard: GuardObject | None = Field(description="null on a hit: nothing was built.")
+    install: str | None = Field(None, description="The command that installs the wheel into the active environment.")
     notes: list[str] = Field(description="What was decided on the way and is worth knowing.")
     seconds: float = Field(ge=0, description="The whole command for this package.")
     error: ErrorObject | None = Field(default=None, description="Only there after a failure.")

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from buildkit.errors import ConfigError, CudabuildError, UsageError
+from buildkit.plan.request import parse_torch
 from buildkit.progress import Reporter, Silent
 from buildkit.recipe.quantities import parse_duration, parse_size
 from buildkit.recipe.suggest import did_you_mean, nearest
@@ -41,6 +42,10 @@ def _duration(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
 
 
+def _torch(value: object) -> object:
+    return parse_torch(value) if isinstance(value, str) else value
+
+
 def _count(value: object) -> object:
     return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
 
@@ -57,6 +62,7 @@ Bytes = Annotated[int, BeforeValidator(_size), Field(gt=0, strict=True)]
 Seconds = Annotated[int, BeforeValidator(_duration), Field(gt=0, strict=True)]
 Count = Annotated[int, BeforeValidator(_count), Field(gt=0, strict=True)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Torch = Annotated[str, BeforeValidator(_torch)]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(=[^\x00]*)?$")]
 
 
@@ -71,7 +77,7 @@ class Settings(BaseModel):
     targets: Annotated[tuple[Text, ...], BeforeValidator(_targets)] = Field(
         (), description="Targets where none are typed, such as '8.6;12.0+PTX'."
     )
-    torch: Text | None = Field(None, description="'active', or a torch version.")
+    torch: Torch | None = Field(None, description="'active', or a torch version.")
     recipes: Path | None = Field(None, description="Folder of recipes that is looked in first.")
     timeout: Seconds | None = Field(None, description="Longest time for a build, such as '30 min'.")
     pass_env: Annotated[tuple[Variable, ...], BeforeValidator(_names)] = Field(

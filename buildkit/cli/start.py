@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from buildkit.cli.results import print_objects
 
         answer["seconds"] = round(time.monotonic() - started, 3)
-        return print_objects([answer], as_json="--json" in words, environ=os.environ)
+        return print_objects([answer], as_json="--json" in words)
     from buildkit.cli.main import main as command_line
 
     return command_line(words)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from buildkit.cli.options import Asked, json_option, make_context, verbose_option
+from buildkit.cli.options import Asked, TorchType, json_option, make_context, verbose_option
 from buildkit.cli.output import SCHEMA, answer, error_object, print_failure, print_json, say
 from buildkit.cli.results import evidence_line
 from buildkit.cli.terminal import reporter_for
@@ -29,7 +29,7 @@ Examples:
 @click.argument("words", nargs=-1, metavar="[WHEEL] [-- COMMAND]")
 @click.option("--installed", is_flag=True, help="Look at the active environment: the package named, or all of ours.")
 @click.option("--target", "targets", multiple=True, metavar="LIST", help="Targets that must be there.")
-@click.option("--torch", metavar="active|VERSION[+cuXXX]", help="Prove a wheel against this torch.")
+@click.option("--torch", type=TorchType(), metavar="active|VERSION[+cuXXX]", help="Prove a wheel against this torch.")
 @click.option("--python", type=click.Path(path_type=Path), metavar="PATH", help="Interpreter or environment.")
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True)
 @click.option("--require", type=click.Choice(["audited", "imported", "executed"]), help="Grade to reach.")

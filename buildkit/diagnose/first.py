@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from buildkit.errors import BuildFailed, CudabuildError, DiskFull, MissingHeaders, OutOfMemory
+from buildkit.errors import BadBackendAnswer, BuildFailed, CudabuildError, DiskFull, MissingHeaders, OutOfMemory
 
 LOG_TAIL = 16 << 20
 """Bytes of a log that are looked at: the end, where the failing unit printed."""
@@ -51,6 +51,8 @@ _FIRST_ERROR = re.compile(
     r"undefined reference to|^ld: |collect2: error|Unsupported gpu architecture",
     re.IGNORECASE,
 )
+_HEADER = re.compile(r"\$ |  \+\w+=")
+"""The frontend's own lines at the beginning of each hook: the command and its environment."""
 _NOISE = re.compile(r"error: command .* failed with exit|subprocess\.CalledProcessError|Error compiling objects")
 
 
@@ -61,6 +63,9 @@ def explain_failure(error: BuildFailed, log: Path) -> CudabuildError:
         for line in lines:
             if rule.pattern.search(line):
                 return rule.cause(rule.message, evidence=line.strip(), hint=rule.hint, log=str(log))
+    if isinstance(error, BadBackendAnswer):
+        error.log = str(log)  # its own words say it all: the log shows a build that went well
+        return error
     found = first_error(lines)
     return type(error)(
         error.message,
@@ -75,7 +80,7 @@ def first_error(lines: list[str]) -> list[str]:
     for position, line in enumerate(lines):
         if _FIRST_ERROR.search(line) and not _NOISE.search(line):
             return [each.rstrip() for each in lines[position : position + 3]]
-    return [line.rstrip() for line in lines[-5:]]
+    return [line.rstrip() for line in lines if not _HEADER.match(line)][-5:]
 
 
 def tail(log: Path) -> list[str]:

@@ -75,6 +75,22 @@ def check_manifest(folder: Path, file: Path) -> None:
             _save(Manifest(files={**recorded, **touched}), file)
 
 
+def shared_changes(folder: Path, file: Path) -> set[tuple[int, int]]:
+    """Device and inode of the recorded files whose content changed and that have another name elsewhere."""
+    try:
+        recorded = Manifest.model_validate_json(file.read_bytes()).files
+    except (OSError, ValidationError):
+        return set()
+    found: set[tuple[int, int]] = set()
+    for name, path, state in _walk(folder):
+        record = recorded.get(name)
+        if record is not None and state != record.stat and _content(path, state, None) != record.content:
+            status = Path(path).lstat()
+            if status.st_nlink > 1:
+                found.add((status.st_dev, status.st_ino))
+    return found
+
+
 def _changed(folder: Path, evidence: str) -> EnvironmentChanged:
     return EnvironmentChanged(
         f"{folder} is no longer what was installed there",

@@ -1,9 +1,9 @@
 """What a build reads of the system without being told to: headers, libraries to link, programs, Python's own files.
 
 Found by tracing real builds, and part of the key. Each fingerprint is remembered, so that asking again costs
-some stat calls. Folders that a package manager keeps are told by names, sizes and times (packages bring their
-times along), and looked at again when the package database or one of their upper folders changes; elsewhere
-(``/usr/local``, a Python of one's own) every file's content counts.
+some hundred stat calls (hence plain texts for paths: a hit pays for this). Folders that a package manager keeps
+are told by names, sizes and times (packages bring their times along), and looked at again when the package
+database or one of their upper folders changes; below ``/usr/local`` every file's content counts.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from buildkit.machine import witness
 from buildkit.machine.compiler import HostCompiler
-from buildkit.machine.identity import Memo, combined_sha256, content_sha256, hash_file, identity_or_none, is_settled
+from buildkit.machine.identity import FileIdentity, Memo, content_sha256, hash_file, is_settled
 from buildkit.machine.interpreter import Interpreter
 from buildkit.process import ProgramFailed, run
 
@@ -36,9 +37,8 @@ _DATABASES = (
     "/usr/lib/sysimage/rpm/rpmdb.sqlite",
     "/var/lib/rpm/Packages",
 )
-_LOCAL = Path("/usr/local")
+_LOCAL = "/usr/local"
 _LINKED = re.compile(r"lib.+\.(so|a)|.+\.o|specs|.+\.spec")
-_Fingerprint = Callable[[Path, Memo], str]
 _PYTHON_FILES = re.compile(r"_sysconfigdata.*\.py|(site|user)customize\.py")
 
 
@@ -57,39 +57,44 @@ class SystemInputs:
 
 @dataclass(frozen=True)
 class SearchFolders:
-    """Where a compiler looks without being told to: existing folders, resolved, none inside another's tree."""
+    """Where a compiler looks without being told to: existing folders, resolved; of headers the outermost ones."""
 
-    headers: tuple[Path, ...]
-    libraries: tuple[Path, ...]
+    headers: tuple[str, ...]
+    libraries: tuple[str, ...]
 
 
-def read_system_inputs(python: Interpreter, compiler: HostCompiler, memo: Memo) -> SystemInputs:
-    """All of it, mostly from memory."""
+def read_system_inputs(
+    python: Interpreter, compiler: HostCompiler, memo: Memo, named: Mapping[str, str] | None = None
+) -> SystemInputs:
+    """All of it, mostly from memory. ``named`` holds CC and CXX as they were exported: commands with their flags."""
     folders = search_folders(compiler, memo)
+    trees = [f"{folder} {tree_sha256(folder, memo, watch=_watch(folder))}" for folder in folders.headers]
+    linked = [f"{folder} {linkable_sha256(folder, memo)}" for folder in folders.libraries]
     return SystemInputs(
         interpreter=interpreter_sha256(python, memo),
-        headers=_both(folders.headers, memo, packaged=header_tree, own=own_tree),
-        libraries=_both(folders.libraries, memo, packaged=linkable, own=linkable),
-        programs=program_hashes([str(compiler.path.parent), *SYSTEM_FOLDERS], memo),
+        headers=_sha256("\n".join(trees)),
+        libraries=_sha256("\n".join(linked)),
+        programs=program_hashes([str(compiler.path.parent), *SYSTEM_FOLDERS], memo, named or {}),
     )
 
 
 def search_folders(compiler: HostCompiler, memo: Memo) -> SearchFolders:
-    """Asked of the compiler once, and remembered by its content; /usr/local counts even if it comes later."""
+    """Asked of the compiler once, and remembered by its content; those below /usr/local count once they are there."""
     known = memo.get("search-folders", str(compiler.path), compiler.identity)
     if isinstance(known, dict):
         headers, libraries = str(known.get("headers", "")), str(known.get("libraries", ""))
     else:
-        headers, libraries = _asked(compiler)
+        headers, libraries = ("\n".join(found) for found in _asked(compiler))
         memo.put("search-folders", str(compiler.path), compiler.identity, {"headers": headers, "libraries": libraries})
-    local = [str(_LOCAL / part) for part in ("lib", f"lib/{compiler.machine}", "lib64")]
-    return SearchFolders(
-        _outermost([*headers.splitlines(), str(_LOCAL / "include")]),
-        _existing([*libraries.splitlines(), *local]),
-    )
+    local = [f"{_LOCAL}/{part}" for part in ("include", "lib", f"lib/{compiler.machine}", "lib64")]
+    there = [folder for folder in local if _identity(folder) is not None]
+    added = {True: headers.splitlines(), False: libraries.splitlines()}
+    for folder in there:
+        added[folder.endswith("include")].append(folder)
+    return SearchFolders(tuple(dict.fromkeys(added[True])), tuple(dict.fromkeys(added[False])))
 
 
-def _asked(compiler: HostCompiler) -> tuple[str, str]:
+def _asked(compiler: HostCompiler) -> tuple[list[str], list[str]]:
     environment = {"PATH": f"{compiler.path.parent}:{':'.join(SYSTEM_FOLDERS)}", "LC_ALL": "C.UTF-8"}
 
     def ask(*words: str) -> str:
@@ -100,74 +105,63 @@ def _asked(compiler: HostCompiler) -> tuple[str, str]:
         return done.stdout + done.stderr
 
     listed = ask("-E", "-v", "-x", "c++", os.devnull).partition("search starts here:")[2].partition("End of search")[0]
-    headers = [line.strip() for line in listed.splitlines() if line.startswith(" ")]
+    headers = _existing(line.strip() for line in listed.splitlines() if line.startswith(" "))
     found = re.search(r"^libraries: =?(.*)$", ask("-print-search-dirs"), re.MULTILINE)
-    return "\n".join(headers), "\n".join(found[1].split(":") if found else ())
+    outermost = [folder for folder in headers if not any(folder.startswith(f"{other}/") for other in headers)]
+    return outermost, _existing(found[1].split(":") if found else ())
 
 
-def _existing(folders: Sequence[str]) -> tuple[Path, ...]:
-    resolved = dict.fromkeys(Path(os.path.realpath(folder)) for folder in folders if folder)
-    return tuple(folder for folder in resolved if folder.is_dir())
+def _existing(folders: Iterable[str]) -> list[str]:
+    resolved = dict.fromkeys(os.path.realpath(folder) for folder in folders if folder)
+    return [folder for folder in resolved if Path(folder).is_dir()]
 
 
-def _outermost(folders: Sequence[str]) -> tuple[Path, ...]:
-    existing = _existing(folders)
-    return tuple(folder for folder in existing if not any(other in folder.parents for other in existing))
+Watch = Literal["upper", "folders", "files"]
+"""By what a tree is known to be unchanged: the package database and its upper folders, all folders, all files."""
 
 
-def _both(folders: Sequence[Path], memo: Memo, *, packaged: _Fingerprint, own: _Fingerprint) -> str:
-    digest = hashlib.sha256()
-    for folder in folders:
-        kept = is_packaged(folder)
-        digest.update(f"{folder} {(packaged if kept else own)(folder, memo)}\n".encode())
-    return digest.hexdigest()
+def _watch(folder: str) -> Watch:
+    if folder == _LOCAL or folder.startswith(f"{_LOCAL}/"):
+        return "files"
+    return "upper" if folder.startswith("/usr/") and _database() else "folders"
 
 
-def is_packaged(folder: Path) -> bool:
-    """Whether a package manager keeps this folder: below /usr, but not below /usr/local, where one is known."""
-    return _database() is not None and Path("/usr") in folder.parents and not folder.is_relative_to(_LOCAL)
+def _database() -> str | None:
+    return next((name for name in _DATABASES if _identity(name) is not None), None)
 
 
-def _database() -> Path | None:
-    return next((Path(name) for name in _DATABASES if os.path.exists(name)), None)  # noqa: PTH110 (a hit's path)
-
-
-def header_tree(folder: Path, memo: Memo) -> str:
-    """Names, sizes and times of everything below a packaged folder."""
-    upper = [folder, *(Path(entry.path) for entry in os.scandir(folder) if entry.is_dir())]
-    database = _database()
-    identity = [(str(path), identity_or_none(path)) for path in [*([database] if database else []), *sorted(upper)]]
-    known = memo.get("header-tree", str(folder), identity)
+def tree_sha256(folder: str, memo: Memo, *, watch: Watch) -> str:
+    """Everything below a folder: by names, sizes and times where it is a package manager's, else by content."""
+    seen = _watched(folder, watch)
+    known = memo.get("tree", folder, _sha256(repr(seen)))
     if isinstance(known, str):
         return known
     digest = hashlib.sha256()
     for name, path in _walk(folder):
-        status = os.stat(path, follow_symlinks=False)  # noqa: PTH116 (thousands of them)
-        digest.update(f"{name}\0{status.st_size} {status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
-    if is_settled(found for _path, found in identity):
-        memo.put("header-tree", str(folder), identity, digest.hexdigest())
+        if watch == "upper":
+            status = os.lstat(path)
+            told = f"{status.st_size} {status.st_mtime_ns}"
+        else:
+            told = hash_file(Path(path)) if Path(path).is_file() else "none"
+        digest.update(_bytes(f"{name}\0{told}\n"))
+    if is_settled(found for _path, found in seen):
+        memo.put("tree", folder, _sha256(repr(seen)), digest.hexdigest())
     return digest.hexdigest()
 
 
-def own_tree(folder: Path, memo: Memo) -> str:
-    """Names and contents of everything below a folder of one's own; every file is looked at each time."""
-    files = [(name, path, identity_or_none(Path(path))) for name, path in _walk(folder)]
-    identity = hashlib.sha256(repr(files).encode("utf-8", "surrogateescape")).hexdigest()
-    known = memo.get("own-tree", str(folder), identity)
-    if isinstance(known, str):
-        return known
-    digest = hashlib.sha256()
-    for name, path, found in files:
-        content = hash_file(Path(path)) if found is not None and os.path.isfile(path) else "none"  # noqa: PTH113
-        digest.update(f"{name}\0{content}\n".encode("utf-8", "surrogateescape"))
-    if is_settled(found for _name, _path, found in files):
-        memo.put("own-tree", str(folder), identity, digest.hexdigest())
-    return digest.hexdigest()
+def _watched(folder: str, watch: Watch) -> list[tuple[str, FileIdentity | None]]:
+    if watch == "files":
+        return [(path, _identity(path)) for _name, path in _walk(folder)]
+    if watch == "folders":
+        return [(path, _identity(path)) for path, _folders, _files in sorted(os.walk(folder))]
+    with os.scandir(folder) as entries:
+        upper = sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
+    return [(path, _identity(path)) for path in (_database() or "", folder, *upper)]
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, str]]:
-    """Relative name and path of every file and link below a folder, in the order of names."""
-    folders = [(str(folder), "")]
+def _walk(folder: str) -> Iterator[tuple[str, str]]:
+    """Relative name and path of every file and link below a folder, in a fixed order."""
+    folders = [(folder, "")]
     while folders:
         path, prefix = folders.pop()
         with os.scandir(path) as entries:
@@ -179,41 +173,44 @@ def _walk(folder: Path) -> Iterator[tuple[str, str]]:
                 yield prefix + entry.name, entry.path
 
 
-def linkable(folder: Path, memo: Memo) -> str:
+def linkable_sha256(folder: str, memo: Memo) -> str:
     """What ``-lNAME`` finds in a folder: of a shared library the file that its link leads to, of others size and time.
 
-    A shared library's code does not end up in a wheel, its name does; so an update of libfoo.so.1.2.3 in place
-    leaves the fingerprint as it is, and a libfoo.so.1.2.4 does not.
+    A packaged shared library's code does not end up in a wheel, its name does: an update of libfoo.so.1.2.3 in
+    place leaves the fingerprint as it is, and a libfoo.so.1.2.4 does not.
     """
-    identity = identity_or_none(folder)
-    packaged = is_packaged(folder)
-    known = memo.get("linkable", str(folder), identity) if packaged else None
+    packaged, identity = _watch(folder) == "upper", _identity(folder)
+    known = memo.get("linkable", folder, identity) if packaged else None
     if isinstance(known, str):
         return known
     digest = hashlib.sha256()
     with os.scandir(folder) as entries:
         names = sorted((entry.name, entry.path) for entry in entries if _LINKED.fullmatch(entry.name))
     for name, path in names:
-        real = Path(os.path.realpath(path))
-        found = identity_or_none(real)
-        size_and_time = found[:2] if found and not (packaged and ".so" in real.name) else None
-        digest.update(f"{name} {real} {size_and_time}\n".encode("utf-8", "surrogateescape"))
+        real = os.path.realpath(path)
+        found = _identity(real)
+        told = found[:2] if found and not (packaged and ".so" in real) else None
+        digest.update(_bytes(f"{name} {real} {told}\n"))
     if packaged and is_settled([identity]):
-        memo.put("linkable", str(folder), identity, digest.hexdigest())
+        memo.put("linkable", folder, identity, digest.hexdigest())
     return digest.hexdigest()
 
 
-def program_hashes(folders: Sequence[str], memo: Memo) -> dict[str, str]:
-    """SHA-256 of each of :data:`PROGRAMS` as found in these folders, links followed."""
-    search = os.pathsep.join(folders)
-    found = {name: Path(os.path.realpath(path)) for name in PROGRAMS if (path := shutil.which(name, path=search))}
-    identity = [(name, str(path), identity_or_none(path)) for name, path in found.items()]
-    known = memo.get("programs", search, identity)
+def program_hashes(folders: Sequence[str], memo: Memo, named: Mapping[str, str]) -> dict[str, str]:
+    """SHA-256 of each of :data:`PROGRAMS`, and of what CC and CXX call, as found in these folders, links followed."""
+    found: dict[str, tuple[str, FileIdentity]] = {}
+    called = [word for command in named.values() for word in command.split() if not word.startswith("-")]
+    for name in (*PROGRAMS, *called):
+        for path in (os.path.join(folder, name) for folder in dict.fromkeys(folders)):  # noqa: PTH118
+            if identity := _identity(path):
+                found[name] = (path, identity)
+                break
+    known = memo.get("programs", ":".join(folders), found)
     if isinstance(known, dict):
         return {name: str(value) for name, value in known.items()}
-    hashes = {name: content_sha256(path, memo) for name, path in found.items()}
-    if is_settled(each for _name, _path, each in identity):
-        memo.put("programs", search, identity, {**hashes})
+    hashes = {name: content_sha256(Path(path), memo) for name, (path, _found) in found.items()}
+    if is_settled(identity for _path, identity in found.values()):
+        memo.put("programs", ":".join(folders), found, {**hashes})
     return hashes
 
 
@@ -222,15 +219,43 @@ def interpreter_sha256(python: Interpreter, memo: Memo) -> str:
 
     Its version alone does not tell two builds of one release apart (debug, other flags, a vendor's patches).
     """
-    base = python.base_executable.resolve()
-    files = {"executable": base, "pyconfig.h": python.include / "pyconfig.h"}
-    root, name = base.parent.parent, python.include.name
-    for library in (root / "lib", root / "lib64"):
-        files |= {path.name: path for path in library.glob("libpython*.so.*")}
-        stdlib = library / name
-        if stdlib.is_dir():
-            files |= {each: stdlib / each for each in os.listdir(stdlib) if _PYTHON_FILES.fullmatch(each)}
-            files["distutils.cfg"] = stdlib / "distutils" / "distutils.cfg"
-    own = combined_sha256(files, memo, key=f"interpreter {base}")
-    headers = (header_tree if is_packaged(python.include) else own_tree)(python.include, memo)
-    return hashlib.sha256(f"{own} {headers}".encode()).hexdigest()
+    include = str(python.include)
+    headers = tree_sha256(include, memo, watch="upper" if _watch(include) == "upper" else "folders")
+    files = _interpreter_files(python)
+    identity = [(path, _identity(path)) for path in files]
+    known = memo.get("interpreter-files", str(python.base_executable), identity)
+    if not isinstance(known, str):
+        contents = [f"{Path(path).name} {content_sha256(Path(path), memo)}" for path, found in identity if found]
+        known = _sha256("\n".join(contents))
+        if is_settled(found for _path, found in identity):
+            memo.put("interpreter-files", str(python.base_executable), identity, known)
+    return _sha256(f"{known} {headers}")
+
+
+def _interpreter_files(python: Interpreter) -> list[str]:
+    base, name = str(python.base_executable), python.include.name
+    root = os.path.dirname(os.path.dirname(base))  # noqa: PTH120
+    files = [base, f"{python.include}/pyconfig.h"]
+    for library in (f"{root}/lib", f"{root}/lib64", f"{root}/lib/{python.machine}-linux-gnu"):
+        stdlib = f"{library}/{name}"
+        files += [f"{library}/lib{name}.so.1.0", f"{stdlib}/distutils/distutils.cfg"]
+        if _identity(stdlib):
+            files += sorted(f"{stdlib}/{each}" for each in os.listdir(stdlib) if _PYTHON_FILES.fullmatch(each))  # noqa: PTH208
+    return files
+
+
+def _identity(path: str) -> FileIdentity | None:
+    witness.look(path)
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return None
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(_bytes(text)).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -44,17 +45,22 @@ def _places(environ: Mapping[str, str], root: Path) -> Iterator[Candidate]:
     yield from _variables(environ, ("CUDA_HOME", "CUDA_PATH"))
     for folder in environ.get("PATH", "").split(":"):
         nvcc = Path(folder) / "nvcc"
-        if folder.startswith("/") and nvcc.is_file():
+        if folder.startswith("/") and _present(nvcc):
             yield Candidate(nvcc, "PATH")
     for place in _local(root):
-        if (place / "bin" / "nvcc").is_file():
+        if _present(place / "bin" / "nvcc"):
             yield Candidate(place, str(place))
     yield from _variables(environ, _MODULE_VARIABLES)
-    if (prefix := environ.get("CONDA_PREFIX")) and (Path(prefix) / "bin" / "nvcc").is_file():
+    if (prefix := environ.get("CONDA_PREFIX")) and _present(Path(prefix) / "bin" / "nvcc"):
         yield Candidate(Path(prefix), "conda (CONDA_PREFIX)")
     for name in ("usr/bin/nvcc", "usr/lib/nvidia-cuda-toolkit/bin/nvcc", "usr/lib/cuda/bin/nvcc"):
-        if (root / name).is_file():
+        if _present(root / name):
             yield Candidate(root / name, "the distribution's package")
+
+
+def _present(file: Path) -> bool:
+    """Whether there is such a file; one in a folder that may not be looked into is none (``Path.is_file`` raises)."""
+    return os.path.isfile(file)  # noqa: PTH113
 
 
 def _variables(environ: Mapping[str, str], names: tuple[str, ...]) -> Iterator[Candidate]:

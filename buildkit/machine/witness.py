@@ -63,7 +63,7 @@ _active: list[Watch] = []
 _hooked: list[bool] = []
 
 
-def look(path: Path) -> None:
+def look(path: Path | str) -> None:
     """Tell the watch, if there is one, that a file's identity was asked for."""
     for watch in _active:
         watch.look(path)

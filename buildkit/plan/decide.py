@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from buildkit.errors import NoTarget, TargetsDisagree
+from buildkit.errors import BadTarget, NoTarget, TargetsDisagree
 from buildkit.machine.arch import Target, parse_targets, runs_on
 from buildkit.plan.request import Requirement
 
@@ -34,9 +35,13 @@ def choose_targets(
     if typed:
         return TargetChoice(parse_targets(typed, native=visible, everything=everything), "--target", typed=True)
     if configured:
-        targets = parse_targets(configured, native=visible, everything=everything)
+        with _named("the configured targets", ";".join(configured)):
+            targets = parse_targets(configured, native=visible, everything=everything)
         return TargetChoice(targets, "the configuration", typed=True)
-    listed = parse_targets([exported or ""], native=visible, everything=everything) if (exported or "").strip() else ()
+    listed: tuple[Target, ...] = ()
+    if exported is not None and exported.strip():
+        with _named("TORCH_CUDA_ARCH_LIST", exported):
+            listed = parse_targets([exported], native=visible, everything=everything)
     if visible and listed:
         missed = [gpu for gpu in visible if not any(runs_on(target, gpu) for target in listed)]
         if missed:
@@ -55,6 +60,16 @@ def choose_targets(
         hint="say what to build for, such as --target 12.0 (RTX 50), --target 8.9 (RTX 40), --target 8.6 (RTX 30), "
         "--target 9.0 (H100, H200), or --target '8.6;12.0+PTX'",
     )
+
+
+@contextmanager
+def _named(where: str, value: str) -> Iterator[None]:
+    """A target that nobody typed just now: say where it stands."""
+    try:
+        yield
+    except BadTarget as error:
+        error.evidence = error.evidence or f"{where}: {value}"
+        raise
 
 
 def required_grade(asked: Requirement | None, *, gpu_visible: bool, has_probe: bool, device: str) -> Requirement:

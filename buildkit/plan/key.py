@@ -40,10 +40,18 @@ class KeyInputs:
     """Content identity of nvcc and its parts, and of what fills its gaps; empty for a CPU build."""
     python: str
     """Implementation, version and ABI of the interpreter the wheel is for."""
+    interpreter: str
+    """Content of the base interpreter, of its build settings and headers: a version alone does not tell them."""
     platform: str
     machine: str
     compiler: str
     glibc: str
+    programs: dict[str, str]
+    """Content of the compilers and build tools that backends start by name from the system's folders."""
+    headers: str
+    """Every header that the compiler finds without being told to: /usr/local/include comes before /usr/include."""
+    libraries: str
+    """What the linker finds without being told to: static code by size and time, shared libraries by file name."""
     environment: dict[str, str]
     """The whole environment the backend sees, with placeholders for folders; see ``build.environ``."""
     requirements: str

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+_TORCH = re.compile(
+    r"(?P<release>\d+(?:\.\d+){1,2})(?P<rest>(?:(?:a|b|rc)\d+)?(?:\.dev\d+)?(?:\+[a-z0-9]+(?:\.[a-z0-9]+)*)?)"
+)
+
 Device = Literal["cuda", "cpu", "auto"]
 BuiltFor = Literal["cuda", "cpu"]
 Requirement = Literal["built", "audited", "imported", "executed"]
+
+
+def parse_torch(text: str) -> str:
+    """``active``, or a version with its three numbers (``2.13`` is 2.13.0). Raises ValueError."""
+    found = _TORCH.fullmatch(text.strip())
+    if text.strip() != "active" and found is None:
+        raise ValueError(f"{text!r} is no torch version: write active, 2.13.0 or 2.13.0+cu130")
+    if found is None:
+        return "active"
+    return f"{found['release']}{'.0' * (2 - found['release'].count('.'))}{found['rest']}"
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,8 @@ def find_recipe(name: str, folders: Sequence[Path]) -> LoadedRecipe:
             if _is_file(folder / name / FILE):
                 return load_recipe(folder / name)
     known = recipe_names(folders)
+    if name in known and not re.match(NAME_PATTERN, name):
+        return load_recipe(known[name])  # which says what is wrong with the name
     near = nearest(name, known)
     raise UnknownRecipe(
         f"there is no recipe {name!r}{did_you_mean(name, known)}",
@@ -166,8 +168,8 @@ def _parse(file: Path, text: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
         lines = text.splitlines()
-        number = int(place[1]) if place else len(lines)
-        where = f":{place[1]}:{place[2]}" if place else ""
+        number = int(place[1]) if place else len(lines)  # without a place it is the end of the file
+        where = f":{number}:{place[2] if place else len(lines[-1]) + 1 if lines else 1}"
         problem = re.sub(r" \(at [^)]*\)$", "", str(error))
         raise RecipeError(
             f"{shown_path(file)}{where}: is not TOML: {problem[:1].lower()}{problem[1:]}",

@@ -97,7 +97,7 @@ def cache_errors(place: Path) -> Iterator[None]:
         yield
     except OSError as error:
         elsewhere = error.filename is not None and not _is_below(error, place)
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
             raise DiskFull(
                 f"no space left for the cache at {place}",
                 evidence=str(error),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from buildkit.errors import SourceError
+from buildkit.errors import ReadOnlyCache, SourceError
 from buildkit.process import ProgramFailed
 from buildkit.progress import Reporter
 from buildkit.source import metadata
@@ -35,36 +36,53 @@ def fetch_folder(spec: FolderSpec, *, cache: Path, reporter: Reporter) -> Fetche
     root = spec.path.resolve()
     # A cache inside the folder would copy itself.
     names = [name for name in listed(root) if not (root / name).is_relative_to(cache.resolve())]
-    with staging(cache / "sources" / "folder") as folder:
-        tree = folder / "tree"
-        with cache_errors(folder.parent):
-            try:
-                _copy(root, names, tree, reporter)
-            except PermissionError as error:
-                if error.filename is None or not Path(error.filename).is_relative_to(root):
-                    raise
-                raise SourceError(f"{error.filename} cannot be read", evidence=str(error)) from error
-        if not any(tree.iterdir()):
-            raise SourceError(f"{spec.path} holds no files, or .gitignore leaves out all of them")
-        refuse_links_out(tree)
-        said = metadata.of_folder(tree / spec.subdirectory, where=str(spec.path))
-        record = SourceRecord(
-            kind="folder",
-            name=said.name,
-            version=said.version,
-            sha256=tree_sha256(tree),
-            origin=str(spec.path),
-            build_requires=said.build_requires,
-            build_backend=said.build_backend,
-        )
-        place = folder.parent / record.sha256
-        if place.exists() and tree_sha256(place / "tree") == record.sha256:
-            return from_record(record, place, spec.subdirectory)
-        if place.exists():
-            discard(place)
-        write_record(folder, record)
-        publish(folder, place)
+    parent = cache / "sources" / "folder"
+    try:
+        with staging(parent) as folder:
+            record = _copied(spec, names, folder, reporter)
+            place = parent / record.sha256
+            if not _is_sound(place, record):
+                if place.exists():
+                    discard(place)
+                write_record(folder, record)
+                publish(folder, place)
+    except ReadOnlyCache:
+        # A copy lies under its content's hash: one that is there can be found without writing.
+        with tempfile.TemporaryDirectory() as scratch:
+            record = _copied(spec, names, Path(scratch), reporter)
+        place = parent / record.sha256
+        if not _is_sound(place, record):
+            raise
     return from_record(record, place, spec.subdirectory)
+
+
+def _copied(spec: FolderSpec, names: Iterable[str], folder: Path, reporter: Reporter) -> SourceRecord:
+    """Copy the files into ``folder/tree``; what there is to record of them."""
+    root, tree = spec.path.resolve(), folder / "tree"
+    with cache_errors(folder.parent):
+        try:
+            _copy(root, names, tree, reporter)
+        except PermissionError as error:
+            if error.filename is None or not Path(error.filename).is_relative_to(root):
+                raise
+            raise SourceError(f"{error.filename} cannot be read", evidence=str(error)) from error
+    if not any(tree.iterdir()):
+        raise SourceError(f"{spec.path} holds no files, or .gitignore leaves out all of them", hint="check the path")
+    refuse_links_out(tree)
+    said = metadata.of_folder(tree / spec.subdirectory, where=str(spec.path))
+    return SourceRecord(
+        kind="folder",
+        name=said.name,
+        version=said.version,
+        sha256=tree_sha256(tree),
+        origin=str(spec.path),
+        build_requires=said.build_requires,
+        build_backend=said.build_backend,
+    )
+
+
+def _is_sound(place: Path, record: SourceRecord) -> bool:
+    return place.exists() and tree_sha256(place / "tree") == record.sha256
 
 
 def listed(root: Path) -> list[str]:

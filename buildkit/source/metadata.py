@@ -21,6 +21,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+_CORRECT = "correct it there, or by a patch in the recipe"
 LEGACY_REQUIRES = ("setuptools", "wheel")
 LEGACY_BACKEND = "setuptools.build_meta:__legacy__"
 
@@ -45,7 +46,8 @@ def static_metadata(pyproject: bytes | None, pkg_info: bytes | None, *, where: s
     project = _table(table, "project", where)
     requires = system.get("requires", list(LEGACY_REQUIRES))
     if not isinstance(requires, list) or not all(isinstance(item, str) for item in requires):
-        raise SourceError(f"{where}: pyproject.toml: build-system.requires is not a list of texts")
+        raise SourceError(f"{where}: pyproject.toml: build-system.requires is not a list of texts", hint=_CORRECT)
+    _check_requirements(requires, where)
     name, version = _text(project.get("name")), _text(project.get("version"))
     if pkg_info is not None:
         header = email.parser.BytesParser(policy=email.policy.compat32).parsebytes(pkg_info, headersonly=True)
@@ -53,10 +55,21 @@ def static_metadata(pyproject: bytes | None, pkg_info: bytes | None, *, where: s
     return StaticMetadata(name, version, tuple(requires), _text(system.get("build-backend")))
 
 
+def is_project(folder: Path) -> bool:
+    """Whether a build frontend would take this folder."""
+    return any((folder / name).is_file() for name in ("pyproject.toml", "setup.py"))
+
+
 def of_folder(project: Path, *, where: str) -> StaticMetadata:
-    """The same for an unpacked project; PKG-INFO counts only beside a pyproject.toml or setup.py."""
+    """The same for an unpacked project. SourceError where there is none."""
     if not project.is_dir():
         raise SourceError(f"{where} has no folder {project.name}", hint="check the recipe's subdirectory")
+    if not is_project(project):
+        raise SourceError(
+            f"{where} is not a Python project: it holds neither pyproject.toml nor setup.py",
+            evidence=f"it holds {', '.join(sorted(path.name for path in project.iterdir())[:8]) or 'nothing'}",
+            hint="name the folder with the project in it (a recipe says `subdirectory`)",
+        )
     return static_metadata(_read(project / "pyproject.toml"), _read(project / "PKG-INFO"), where=where)
 
 
@@ -74,16 +87,28 @@ def _toml(content: bytes, where: str) -> dict[str, Any]:
     try:
         table: dict[str, Any] = tomllib.loads(content.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SourceError(
-            f"{where}: its pyproject.toml does not parse", evidence=str(error), hint="add a patch to the recipe"
-        ) from error
+        raise SourceError(f"{where}: its pyproject.toml does not parse", evidence=str(error), hint=_CORRECT) from error
     return table
+
+
+def _check_requirements(requires: list[str], where: str) -> None:
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        for text in requires:
+            Requirement(text)
+    except InvalidRequirement as error:
+        raise SourceError(
+            f"{where}: pyproject.toml: build-system.requires holds what is no requirement",
+            evidence=str(error),
+            hint=_CORRECT,
+        ) from error
 
 
 def _table(parent: dict[str, Any], key: str, where: str) -> dict[str, Any]:
     table = parent.get(key, {})
     if not isinstance(table, dict):
-        raise SourceError(f"{where}: pyproject.toml: {key} is not a table")
+        raise SourceError(f"{where}: pyproject.toml: {key} is not a table", hint=_CORRECT)
     return table
 
 

@@ -2,7 +2,7 @@
 
 Two copies of torch's or CUDA's runtime in one process crash or silently do not see each other's state. The
 names are those that ``auditwheel repair --exclude`` is given for torch extensions; a grafted copy carries a
-short hash (``libcudart-1a2b3c4d.so.13``). An extension's own ``libtorch_scatter.so`` is none of them.
+short hash (``libcudart-1a2b3c4d.so.13``). An extension's own ``libtorch_voxels.so`` is none of them.
 """
 
 from __future__ import annotations

@@ -7,20 +7,24 @@ many there were.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from buildkit.build.borrow import plan_loan
 from buildkit.build.context import Context
 from buildkit.build.places import Places
 from buildkit.build.survey import install_wheel_toolkit
@@ -41,7 +45,16 @@ _COMPILATION = re.compile(r"(?:^|[\/\s])nvcc\s.*\.cu\b")
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment as a person's shell has it: no active environment, no exported build settings."""
-    dropped = {"VIRTUAL_ENV", "CONDA_PREFIX", "TORCH_CUDA_ARCH_LIST", "CUDA_HOME", "CUDA_PATH", "PYTHONPATH", "CXX", "CC"}
+    dropped = {
+        "VIRTUAL_ENV",
+        "CONDA_PREFIX",
+        "TORCH_CUDA_ARCH_LIST",
+        "CUDA_HOME",
+        "CUDA_PATH",
+        "PYTHONPATH",
+        "CXX",
+        "CC",
+    }
     kept = {k: v for k, v in os.environ.items() if k not in dropped and not k.startswith("CUDABUILD_")}
     return {**kept, **(extra or {})}
 
@@ -76,7 +89,9 @@ def cache() -> Path:
 def console_script() -> Path:
     """The installed ``cudabuild``: what a person types."""
     script = Path(sysconfig.get_path("scripts")) / "cudabuild"
-    assert script.is_file(), f"install the project first: {sys.executable} -m pip install '.[test]' ({script} is missing)"
+    assert script.is_file(), (
+        f"install the project first: {sys.executable} -m pip install '.[test]' ({script} is missing)"
+    )
     return script
 
 
@@ -90,14 +105,23 @@ def plain_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def cudabuild(console_script: Path, cache: Path, plain_environment: Path) -> Cudabuild:
-    """Run the console script in a subprocess: ``cudabuild("diso", "--json", env={...}, cwd=..., timeout=600)``."""
+    """Run the console script in a subprocess: ``cudabuild("diso", "--json", env={...}, cwd=..., timeout=600)``.
 
-    def run(*words: str, env: Mapping[str, str] | None = None, cwd: Path | None = None, timeout: float = 900.0) -> Ran:
+    ``prefix`` holds the words of a program that starts it (strace, setpriv).
+    """
+
+    def run(
+        *words: str,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        timeout: float = 900.0,
+        prefix: Sequence[str] = (),
+    ) -> Ran:
         environment = clean_environment(
             {"CUDABUILD_CACHE": str(cache), "VIRTUAL_ENV": str(plain_environment), **(env or {})}
         )
         done = subprocess.run(
-            [str(console_script), *words],
+            [*prefix, str(console_script), *words],
             env=environment,
             cwd=cwd or plain_environment,
             capture_output=True,
@@ -136,6 +160,36 @@ def interpreter(context: Context, plain_environment: Path) -> Interpreter:
 def torch_site(context: Context, interpreter: Interpreter) -> Path:
     """The site-packages folder of torch 2.13.0+cu130, installed by cudabuild."""
     return ensure_torch(context.places.torch, interpreter, TORCH, context.installer(), Silent()).location
+
+
+@pytest.fixture(scope="session")
+def torch_environment(context: Context, interpreter: Interpreter, cache: Path) -> Path:
+    """A person's environment with torch and all it requires, without pip and without byte code.
+
+    Its Python files and metadata are files of its own; libraries and headers, which are gigabytes, are links.
+    Made anew in each session, and always at one place, so that what the cache knows of it is of use again.
+    """
+    lender = ensure_torch(context.places.torch, interpreter, TORCH, context.installer(), Silent())
+    name = hashlib.sha256(os.fsencode(cache)).hexdigest()[:8]
+    folder = Path(tempfile.gettempdir()) / f"cudabuild-tests-{os.getuid()}-{name}" / "venv"
+    shutil.rmtree(folder, ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    site = next(folder.glob("lib/python*/site-packages"))
+    for entry in plan_loan(lender, interpreter, context.memo).entries:
+        _copy_or_link(lender.location / entry, site / entry)
+    return folder
+
+
+def _copy_or_link(source: Path, destination: Path) -> None:
+    if source.is_dir():
+        if source.name != "__pycache__":
+            destination.mkdir()
+            for entry in source.iterdir():
+                _copy_or_link(entry, destination / entry.name)
+    elif source.suffix == ".py" or source.parent.suffix == ".dist-info":
+        shutil.copy2(source, destination)
+    elif source.exists():
+        destination.symlink_to(source)
 
 
 @pytest.fixture(scope="session")

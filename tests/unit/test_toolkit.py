@@ -234,3 +234,22 @@ def test_flags_for_builds_do_not_reach_the_question(
     write_program(root / "bin" / "nvcc", script.replace("#!/bin/sh", "#!/bin/sh\n[ -z $NVCC_PREPEND_FLAGS ] || exit 3"))
     monkeypatch.setenv("NVCC_PREPEND_FLAGS", "--bad")
     assert read_toolkit(root, "", Memo(None)).release == "13.0"
+
+
+def test_a_folder_on_path_that_may_not_be_looked_into_is_passed_over(tmp_path: Path) -> None:
+    """Seen with another user's ~/.cargo/bin on PATH: asking for nvcc there raises PermissionError in pathlib."""
+    closed = tmp_path / "closed"
+    (closed / "bin").mkdir(parents=True)
+    closed.chmod(0)
+    child = os.fork()
+    if child == 0:  # as an ordinary user: root may look everywhere
+        code = 1
+        try:
+            if os.getuid() == 0:
+                os.setuid(65534)
+            code = len(toolkit_candidates({"PATH": str(closed / "bin")}, None, root=Path("/nonexistent")))
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    closed.chmod(0o755)
+    assert os.waitstatus_to_exitcode(status) == 0
