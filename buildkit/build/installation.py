@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from buildkit.build.borrow import marker_environment
 from buildkit.build.context import Context
 from buildkit.build.environment import installed_versions
 from buildkit.build.installer import Installer
@@ -40,14 +41,10 @@ def install_wheel(
     """Install, prove there, and undo everything if the proof (or anything else) fails.
 
     All present versions are constraints: uv may add packages, never change one. Raises DependencyConflict
-    naming both sides, MachineError for an environment that is not to be installed into.
+    naming both sides.
     """
-    if python.externally_managed:
-        raise MachineError(
-            f"{python.prefix} belongs to the system's package manager and is not to be installed into",
-            hint="make an environment first: python3 -m venv .venv && . .venv/bin/activate",
-        )
     before = installed_versions(python.site_packages)
+    _check_dependents(wheel, name, before.get(name), python)
     installer = context.installer()
     with tempfile.TemporaryDirectory(prefix="install-", dir=_scratch(context)) as scratch:
         constraints = Path(scratch) / "constraints.txt"
@@ -60,13 +57,47 @@ def install_wheel(
     return Installed(python.prefix, before.get(name), added)
 
 
+def destination(chosen: Path | None, context: Context) -> Interpreter:
+    """The active environment; MachineError for one that is not to be installed into (PEP 668)."""
+    python = active_interpreter(chosen, context.environ, context.cwd, context.memo)
+    if python.externally_managed:
+        raise MachineError(
+            f"{python.prefix} belongs to the system's package manager and is not to be installed into",
+            hint="make an environment first: python3 -m venv .venv && . .venv/bin/activate",
+        )
+    return python
+
+
+def _check_dependents(wheel: Path, name: str, replaced: str | None, python: Interpreter) -> None:
+    """The packages that are there must get along with the new version; installers look at what they install only."""
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
+
+    version = str(open_wheel(wheel).version)
+    markers = marker_environment(python)
+    for found in distributions(path=[str(folder) for folder in python.site_packages]):
+        for text in found.requires or ():
+            with suppress(InvalidRequirement):
+                asked = Requirement(text)
+                here = asked.marker is None or asked.marker.evaluate({**markers, "extra": ""})
+                if canonicalize_name(asked.name) != name or not here or asked.specifier.contains(version, True):
+                    continue
+                if replaced is None or asked.specifier.contains(replaced, True):
+                    raise DependencyConflict(
+                        f"{wheel.name} cannot be installed beside what is in {python.prefix}: "
+                        f"{found.name} {found.version} there requires {asked}, and this is {name} {version}",
+                        evidence=f"Requires-Dist: {text} ({found.name} {found.version})",
+                        hint="build another version of one of them, or use an environment of its own",
+                    )
+
+
 def install_proven(result: BuildResult, chosen: Path | None, context: Context) -> Installed:
     """Install a build's wheel into the active environment and import it there.
 
     The environment must hold the torch that the wheel was built against. Raises TorchMismatch and what
     :func:`install_wheel` and the imports raise.
     """
-    python = active_interpreter(chosen, context.environ, context.cwd, context.memo)
+    python = destination(chosen, context)
     torch = identify_torch(python.site_packages)
     verdict, wheel, subject = result.verdict, result.wheel, result.subject
     if verdict is None or wheel is None or subject is None:

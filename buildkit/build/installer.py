@@ -83,7 +83,11 @@ class Installer:
                 stdin=stdin.encode() if stdin is not None else None,
             )
         except process.ProgramFailed as error:
-            raise explained(error) from error
+            cause = explained(error)
+            if self.offline and isinstance(cause, NotOnIndex):
+                hint = "run `cudabuild fetch` with the same options where there is a network"
+                raise NotCached(f"not in the cache: {cause.message}", evidence=cause.evidence, hint=hint) from error
+            raise cause from error
         return done.stdout
 
     def environment(self) -> dict[str, str]:

@@ -19,6 +19,7 @@ from buildkit.build.package import remember_requires
 from buildkit.build.prepare import Prepared, prepare
 from buildkit.build.proof import Proof, Subject, driver_missing, prove, required_here, still_valid
 from buildkit.build.sizing import size_build
+from buildkit.build.tidy import tidy
 from buildkit.errors import CudabuildError, MachineError, StoreError
 from buildkit.plan.model import PlanSummary
 from buildkit.plan.request import Request
@@ -179,6 +180,7 @@ def superset_of(prepared: Prepared, context: Context) -> Entry | None:
 
 
 def _make(prepared: Prepared, context: Context, result: BuildResult) -> Entry:
+    tidy(context.places)
     records = BuildRecords(context.places.store)
     result.cache, result.build = "miss", result.build or records.new_id()
     result.log = context.places.logs / f"{result.build}.log"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from buildkit.build.installer import Installer
-from buildkit.errors import CudabuildError, DependencyConflict, NotOnIndex, NoTorch, TorchMismatch
+from buildkit.errors import CudabuildError, DependencyConflict, NotCached, NotOnIndex, NoTorch, TorchMismatch
 from buildkit.machine.interpreter import Interpreter
 from buildkit.machine.manifest import check_manifest, write_manifest
 from buildkit.machine.torch_identity import TorchIdentity, identify_torch
@@ -76,7 +76,7 @@ def _install(folder: Path, python: Interpreter, version: str, installer: Install
     for requirement in _spellings(version):
         try:
             installer.install([requirement], python=interpreter)
-        except (NotOnIndex, DependencyConflict) as error:
+        except (NotCached, NotOnIndex, DependencyConflict) as error:
             problems.append(error)
             continue
         identity = identify_torch(site_packages(folder))
@@ -87,6 +87,12 @@ def _install(folder: Path, python: Interpreter, version: str, installer: Install
         raise TorchMismatch(
             f"torch {version} was asked for, and the index gives {' and '.join(others)}",
             hint=f"use --torch {others[0]}, or configure pip with the index that holds torch {version}",
+        )
+    if installer.offline:
+        raise NotCached(
+            f"torch {version} is not in the cache, and --offline forbids to fetch it",
+            evidence=problems[0].evidence if problems else "",
+            hint="run `cudabuild fetch` with the same options where there is a network",
         )
     raise NoTorch(
         f"no torch {version} for Python {python.version} on the configured index",

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from buildkit.cli.options import Asked, json_option, make_context
+from buildkit.cli.options import Asked, examples, json_option, make_context
 from buildkit.cli.output import SCHEMA, answer, print_json, say
 from buildkit.progress import Silent
 
@@ -18,7 +18,7 @@ def command() -> None:
     """List, show and verify what is stored."""
 
 
-@command.command("path")
+@command.command("path", epilog=examples("cudabuild cache path", 'cp "$(cudabuild cache path last)" wheels/'))
 @click.argument("entry", required=False)
 def path_command(entry: str | None) -> int:
     """Print the cache's folder, or the path of ENTRY's wheel (handed out under its own name)."""
@@ -31,7 +31,7 @@ def path_command(entry: str | None) -> int:
     return 0
 
 
-@command.command("list")
+@command.command("list", epilog=examples("cudabuild cache list", "cudabuild cache list --json"))
 @json_option
 def list_command(as_json: bool) -> int:
     """List the stored wheels, newest first, and what else the cache holds."""
@@ -54,7 +54,7 @@ def list_command(as_json: bool) -> int:
     return 0
 
 
-@command.command("show")
+@command.command("show", epilog=examples("cudabuild cache show last", "cudabuild cache show 4f2a9c --json"))
 @click.argument("entry")
 @json_option
 def show_command(entry: str, as_json: bool) -> int:
@@ -74,7 +74,7 @@ def show_command(entry: str, as_json: bool) -> int:
     return 0
 
 
-@command.command("verify")
+@command.command("verify", epilog=examples("cudabuild cache verify", "cudabuild cache verify --json"))
 @json_option
 def verify_command(as_json: bool) -> int:
     """Read every stored byte and name what is not as it was written."""

@@ -16,6 +16,7 @@ from buildkit.errors import CudabuildError
 if TYPE_CHECKING:
     from buildkit.build.context import Context
     from buildkit.build.pipeline import BuildResult
+    from buildkit.plan.request import Request
 
 EPILOG = "\b\nExample:\n  . .venv/bin/activate && cudabuild install diso"
 
@@ -46,7 +47,7 @@ def install_all(packages: tuple[str, ...], options: dict[str, Any]) -> int:
         context = make_context(asked, reporter)
         for package in packages:
             request = asked.request(package)
-            result = build(request, asked.settings.targets, context, out=options["out"])
+            result = _refused(request, context) or build(request, asked.settings.targets, context, out=options["out"])
             results.append(result)
             if result.error is None:
                 lines += _install(result, request.python, context)
@@ -57,6 +58,18 @@ def install_all(packages: tuple[str, ...], options: dict[str, Any]) -> int:
         for line in lines:
             say(line)
     return code
+
+
+def _refused(request: Request, context: Context) -> BuildResult | None:
+    """The failure, where the environment is not to be installed into at all: known before anything is built."""
+    from buildkit.build.installation import destination
+    from buildkit.build.pipeline import BuildResult
+
+    try:
+        destination(request.python, context)
+    except CudabuildError as error:
+        return BuildResult(recipe=request.package, device=request.device, error=error)
+    return None
 
 
 def _install(result: BuildResult, python: Path | None, context: Context) -> list[str]:

@@ -97,6 +97,11 @@ def plan_options(command: Command) -> Command:
     return command
 
 
+def examples(*commands: str) -> str:
+    """The end of a command's help, where its lines stay as they are."""
+    return "\n".join(["\b", "Example:" if len(commands) == 1 else "Examples:", *(f"  {line}" for line in commands)])
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 verbose_option = click.option("--verbose", "-v", is_flag=True, help="Show the build's output as it comes.")
 

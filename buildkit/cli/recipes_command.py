@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from buildkit.cli.options import Asked, json_option
+from buildkit.cli.options import Asked, examples, json_option
 from buildkit.cli.output import SCHEMA, answer, print_json, say
 from buildkit.errors import CudabuildError, RecipeError, UsageError
 from buildkit.recipe.loader import LoadedRecipe, find_recipe, list_recipes, load_recipe, recipe_names, search_path
@@ -28,7 +28,7 @@ def _search(recipes_folder: Path | None) -> tuple[Path, ...]:
     return search_path(recipes_folder or asked.settings.recipes, asked.cwd, asked.environ)
 
 
-@command.command("list")
+@command.command("list", epilog=examples("cudabuild recipes list", "cudabuild recipes list --recipes ./mine --json"))
 @_FOLDER
 @json_option
 def list_command(recipes_folder: Path | None, as_json: bool) -> int:
@@ -59,7 +59,7 @@ def _row(loaded: LoadedRecipe) -> dict[str, Any]:
     }
 
 
-@command.command("show")
+@command.command("show", epilog=examples("cudabuild recipes show diso"))
 @click.argument("name")
 @_FOLDER
 @json_option
@@ -74,7 +74,7 @@ def show_command(name: str, recipes_folder: Path | None, as_json: bool) -> int:
     return 0
 
 
-@command.command("check")
+@command.command("check", epilog=examples("cudabuild recipes check", "cudabuild recipes check recipes/mypkg"))
 @click.argument("places", nargs=-1, metavar="[FOLDER|NAME]...")
 @_FOLDER
 def check_command(places: tuple[str, ...], recipes_folder: Path | None) -> int:
@@ -96,7 +96,13 @@ def check_command(places: tuple[str, ...], recipes_folder: Path | None) -> int:
     return 0
 
 
-@command.command("new")
+@command.command(
+    "new",
+    epilog=examples(
+        "cudabuild recipes new mypkg --sdist mypkg==1.0",
+        "cudabuild recipes new mypkg --git https://example.org/mypkg@0123456789abcdef0123456789abcdef01234567",
+    ),
+)
 @click.argument("name")
 @click.option("--sdist", metavar="NAME==VERSION", help="Start from a source distribution on the index.")
 @click.option("--git", metavar="URL@COMMIT", help="Start from a git repository.")
@@ -124,7 +130,7 @@ def _skeleton(name: str, sdist: str | None, git: str | None) -> str:
     return new_recipe_text(name, sdist=project, version=version or "0.1.0")
 
 
-@command.command("schema")
+@command.command("schema", epilog=examples("cudabuild recipes schema > recipe.schema.json"))
 def schema_command() -> int:
     """Print the JSON schema of recipe.toml (for editors)."""
     from buildkit.recipe.schema import recipe_schema

@@ -48,7 +48,7 @@ RULES = (
 
 _FIRST_ERROR = re.compile(
     r"(?:^|[\s:(])(?:fatal )?error\s*(?::|[A-Z]?\d+:)|^CMake Error|^\w*(?:Error|Exception)(?::|$)|^nvcc fatal|"
-    r"undefined reference to|^ld: |collect2: error|Unsupported gpu architecture",
+    r"undefined reference to|^(?:\S*[/-])?ld(?:\.\w+)?: (?!warning)|collect2: error|Unsupported gpu architecture",
     re.IGNORECASE,
 )
 _HEADER = re.compile(r"\$ |  \+\w+=")

@@ -220,7 +220,7 @@ def interpreter_sha256(python: Interpreter, memo: Memo) -> str:
     Its version alone does not tell two builds of one release apart (debug, other flags, a vendor's patches).
     """
     include = str(python.include)
-    headers = tree_sha256(include, memo, watch="upper" if _watch(include) == "upper" else "folders")
+    headers = tree_sha256(include, memo, watch="upper" if _watch(include) == "upper" else "files")
     files = _interpreter_files(python)
     identity = [(path, _identity(path)) for path in files]
     known = memo.get("interpreter-files", str(python.base_executable), identity)

@@ -7,6 +7,7 @@ many there were.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -163,21 +164,43 @@ def torch_site(context: Context, interpreter: Interpreter) -> Path:
 
 
 @pytest.fixture(scope="session")
-def torch_environment(context: Context, interpreter: Interpreter, cache: Path) -> Path:
+def torch_environment(
+    context: Context, interpreter: Interpreter, cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
     """A person's environment with torch and all it requires, without pip and without byte code.
 
     Its Python files and metadata are files of its own; libraries and headers, which are gigabytes, are links.
-    Made anew in each session, and always at one place, so that what the cache knows of it is of use again.
+    At one place, so that what the cache knows of it is of use again (in a place of this session's own while
+    another session uses that one), and made anew unless it is as it was made.
     """
     lender = ensure_torch(context.places.torch, interpreter, TORCH, context.installer(), Silent())
+    loan = plan_loan(lender, interpreter, context.memo)
     name = hashlib.sha256(os.fsencode(cache)).hexdigest()[:8]
-    folder = Path(tempfile.gettempdir()) / f"cudabuild-tests-{os.getuid()}-{name}" / "venv"
-    shutil.rmtree(folder, ignore_errors=True)
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
-    site = next(folder.glob("lib/python*/site-packages"))
-    for entry in plan_loan(lender, interpreter, context.memo).entries:
-        _copy_or_link(lender.location / entry, site / entry)
-    return folder
+    parent = Path(tempfile.gettempdir()) / f"cudabuild-tests-{os.getuid()}-{name}"
+    parent.mkdir(exist_ok=True)
+    with (parent / "lock").open("a", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            parent = tmp_path_factory.mktemp("person")
+        made, folder = parent / "made", parent / "venv"
+        if not made.is_file() or made.read_text(encoding="utf-8") != _state(folder, loan.fingerprint):
+            shutil.rmtree(folder, ignore_errors=True)
+            subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+            site = next(folder.glob("lib/python*/site-packages"))
+            for entry in loan.entries:
+                _copy_or_link(lender.location / entry, site / entry)
+            made.write_text(_state(folder, loan.fingerprint), encoding="utf-8")
+        yield folder
+
+
+def _state(folder: Path, fingerprint: str) -> str:
+    """What is in the environment: a test that failed may have left something."""
+    found = [fingerprint, sys.executable]
+    for top, _folders, files in os.walk(folder):
+        states = ((f"{top}/{name}", os.lstat(f"{top}/{name}")) for name in files)
+        found += [f"{path} {state.st_mode} {state.st_size} {state.st_mtime_ns}" for path, state in states]
+    return hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()
 
 
 def _copy_or_link(source: Path, destination: Path) -> None:
@@ -190,6 +213,16 @@ def _copy_or_link(source: Path, destination: Path) -> None:
         shutil.copy2(source, destination)
     elif source.exists():
         destination.symlink_to(source)
+
+
+@pytest.fixture(scope="session")
+def person(torch_site: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables of somebody whose active environment has torch (by a path file) and who sees no GPU."""
+    folder = tmp_path_factory.mktemp("borrower") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    site = next(folder.glob("lib/python*/site-packages"))
+    site.joinpath("torch.pth").write_text(f"{torch_site}\n", encoding="utf-8")
+    return {"VIRTUAL_ENV": str(folder), "CUDA_VISIBLE_DEVICES": ""}
 
 
 @pytest.fixture(scope="session")

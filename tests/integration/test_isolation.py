@@ -114,6 +114,8 @@ def test_without_namespaces_what_is_shared_is_made_again(
     assert not list(cache.glob("views/*/include/meddled.h"))
 
     before = everything(torch_environment)
+    status = next(torch_environment.glob("lib/python*/site-packages/torch/version.py")).stat()
+    times = (status.st_atime_ns, status.st_mtime_ns)
     done = cudabuild(
         "build", "./meddler", *WORDS, "--pass-env", "MEDDLE=torch-new torch-changed", env=env, cwd=project,
         prefix=NO_NAMESPACES,
@@ -126,11 +128,12 @@ def test_without_namespaces_what_is_shared_is_made_again(
     after = everything(torch_environment)
     changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
     assert {Path(name).name for name in changed} == {"torch", "meddled.py", "version.py"}, "and nothing else"
-    _put_back(torch_environment)
+    _put_back(torch_environment, times)
 
 
-def _put_back(environment: Path) -> None:
+def _put_back(environment: Path, times: tuple[int, int]) -> None:
     torch = next(environment.glob("lib/python*/site-packages/torch"))
     (torch / "meddled.py").unlink()
     version = torch / "version.py"
     version.write_text(version.read_text(encoding="utf-8").replace("# meddled\n", ""), encoding="utf-8")
+    os.utime(version, ns=times)

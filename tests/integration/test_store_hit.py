@@ -107,7 +107,7 @@ def test_hit_starts_nothing_and_needs_no_network(
     assert len(re.findall(r"execve\(.* = 0$", said, re.MULTILINE)) == 1, "only itself"
     assert not re.findall(r"connect\(.*AF_INET", said)
     assert "site-packages/torch/__init__" not in said
-    assert "site-packages/torch/lib" not in said
+    assert not re.findall(r"site-packages/torch/lib/.*\.so", said)
 
 
 def test_superset_serves_and_is_said(

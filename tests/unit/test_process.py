@@ -1,0 +1,166 @@
+"""The gateway to other programs: deadlines end the whole group, output is kept, secrets are not."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from buildkit.process import (
+    ProgramFailed,
+    ProgramMissing,
+    ProgramTimedOut,
+    environment_difference,
+    last_line,
+    quoted,
+    redact,
+    run,
+)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(file: Path) -> int:
+    until = time.monotonic() + 20
+    while not (file.is_file() and file.read_text(encoding="utf-8").strip()):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    return int(file.read_text(encoding="utf-8"))
+
+
+def ended(pid: int) -> bool:
+    until = time.monotonic() + 5
+    while alive(pid) and time.monotonic() < until:
+        time.sleep(0.01)
+    return not alive(pid)
+
+
+def test_answer() -> None:
+    done = run([sys.executable, "-c", "import sys; print('out'); print('err', file=sys.stderr); sys.exit(0)"])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "out\n", "err\n")
+    assert 0 < done.seconds < 60
+
+
+def test_streams_and_environment() -> None:
+    done = run(["/bin/sh", "-c", "cat; echo $X-$HOME"], env={"X": "1"}, stdin=b"in ")
+    assert done.stdout == "in 1-\n"
+    assert run(["/bin/cat"]).stdout == "", "without stdin there is nothing to read, and nobody to wait for"
+    assert run(["/bin/sh", "-c", r"printf '\377\n'"]).stdout == "\\xff\n"
+
+
+def test_a_failure_tells_the_last_line_and_keeps_the_rest() -> None:
+    with pytest.raises(ProgramFailed) as caught:
+        run(["/bin/sh", "-c", "echo first >&2; echo 'no such thing' >&2; echo >&2; exit 3"])
+    error = caught.value
+    assert (error.returncode, error.evidence, error.exit_code) == (3, "no such thing", 5)
+    assert "ended with exit status 3" in error.message
+    assert error.output.startswith("first\n")
+    assert run(["/bin/sh", "-c", "exit 3"], check=False).returncode == 3
+
+
+def test_missing_and_not_a_program(tmp_path: Path) -> None:
+    with pytest.raises(ProgramMissing, match="is not on this machine"):
+        run([str(tmp_path / "nowhere")])
+    (tmp_path / "text").write_text("no program", encoding="utf-8")
+    with pytest.raises(ProgramFailed, match="cannot be started"):
+        run([str(tmp_path / "text")])
+
+
+def test_deadline_ends_the_whole_group(tmp_path: Path) -> None:
+    script = f"sleep 300 & echo $! > {tmp_path}/child; wait"
+    started = time.monotonic()
+    with pytest.raises(ProgramTimedOut, match=r"did not answer within 0\.5 s"):
+        run(["/bin/sh", "-c", script], timeout=0.5)
+    assert time.monotonic() - started < 10
+    assert ended(wait_for(tmp_path / "child"))
+
+
+def test_an_interrupt_ends_the_whole_group(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        wait_for(tmp_path / "child")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    helper = threading.Thread(target=interrupt)
+    helper.start()
+    with pytest.raises(KeyboardInterrupt):
+        run(["/bin/sh", "-c", f"sleep 300 & echo $! > {tmp_path}/child; wait"])
+    helper.join()
+    assert ended(wait_for(tmp_path / "child"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://user:pass@index.example/simple", "https://***@index.example/simple"),
+        ("get http://token@h/x and ssh://git@h/y", "get http://***@h/x and ssh://***@h/y"),
+        ("https://index.example/a@b", "https://index.example/a@b"),
+        ("mail me@example.org", "mail me@example.org"),
+        ("https://u:p@[::1]:80/", "https://***@[::1]:80/"),
+    ],
+)
+def test_redaction(text: str, expected: str) -> None:
+    assert redact(text) == expected
+
+
+def test_commands_as_they_could_be_typed() -> None:
+    assert (
+        quoted(["git", "clone", "https://u:p@h/x", "a b"]) == "git clone 'https://***@h/x' 'a b'"
+        or quoted(
+            [
+                "git",
+                "clone",
+                "https://u:p@h/x",
+                "a b",
+            ]
+        )
+        == "git clone https://***@h/x 'a b'"
+    )
+
+
+def test_environment_differences_hide_secrets() -> None:
+    before = {"GONE": "1", "SAME": "1", "CHANGED": "1"}
+    after = {
+        "SAME": "1",
+        "CHANGED": "2",
+        "GITHUB_TOKEN": "s",
+        "My_Api_Key": "s",
+        "NETRC": "s",
+        "UV_INDEX_X_PASSWORD": "s",
+        "URL": "https://u:s@h/",
+    }
+    assert environment_difference(before, after) == [
+        "-GONE",
+        "+CHANGED=2",
+        "+GITHUB_TOKEN=***",
+        "+My_Api_Key=***",
+        "+NETRC=***",
+        "+URL=https://***@h/",
+        "+UV_INDEX_X_PASSWORD=***",
+    ]
+
+
+def test_log_and_errors_hold_no_secret() -> None:
+    log = io.StringIO()
+    script = "echo https://u:hidden@h/x; echo https://u:hidden@h/y >&2; exit 1"
+    with pytest.raises(ProgramFailed) as caught:
+        run(["/bin/sh", "-c", script], env={"A_TOKEN": "hidden", "PATH": "/bin"}, log=log)
+    assert "hidden" not in log.getvalue() + caught.value.output + caught.value.evidence + caught.value.message
+    assert log.getvalue().startswith("$ /bin/sh -c ")
+    assert "https://***@h/x" in log.getvalue()
+
+
+def test_last_line() -> None:
+    assert last_line("a\n b \n\n  \n") == "b"
+    assert last_line("") == ""
