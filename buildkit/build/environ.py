@@ -57,6 +57,8 @@ def backend_environment(
         # Some setup.py files iterate over sets; a fixed seed keeps their command lines, and so the wheel, the same.
         "PYTHONHASHSEED": "0",
         "SOURCE_DATE_EPOCH": "315532800",
+        # A setup.py that asks for a GPU must answer the same on every machine: what is built is what was asked for.
+        "CUDA_VISIBLE_DEVICES": "",
         # A compiler cache that torch puts in front by itself would answer for another toolkit.
         "TORCH_NO_COMPILER_WRAPPER": "1",
         **chosen_compiler,

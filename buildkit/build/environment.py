@@ -58,8 +58,10 @@ def ensure_build_environment(
 def _compile(interpreter: Path, folders: Sequence[Path], pycache: Path) -> None:
     """Byte code of the environment and of what a backend imports of torch, in the cache and nowhere else."""
     pycache.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(pycache), "PYTHONNOUSERSITE": "1"}
-    environment.pop("PYTHONPATH", None)
+    # Images often set PYTHONDONTWRITEBYTECODE, meant for their own layers: without byte code every import of
+    # torch takes three times as long.
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment = {**plain, "PYTHONPYCACHEPREFIX": str(pycache), "PYTHONNOUSERSITE": "1"}
     words = [str(interpreter), "-m", "compileall", "-q", *(str(folder) for folder in folders)]
     process.run(words, env=environment, timeout=300, check=False)
     words = [str(interpreter), "-c", "import torch.utils.cpp_extension"]

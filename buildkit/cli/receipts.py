@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -32,7 +31,7 @@ def ignored(places: Places) -> list[Path]:
     """Folders whose content is no input: what is stored, remembered or logged, and this program itself."""
     cache = places.cache
     own = [places.store, places.memo, places.pycache, places.wheels, places.logs, places.builds, cache / "receipts"]
-    return [*own, Path(__file__).parents[1], Path(sys.base_prefix) / "lib" / f"python3.{sys.version_info.minor}"]
+    return [*own, Path(__file__).parents[1]]
 
 
 def expected(package: str, recipes: Path | None, environ: Mapping[str, str], cwd: Path) -> Iterator[Path]:

@@ -169,9 +169,9 @@ def torch_environment(
 ) -> Iterator[Path]:
     """A person's environment with torch and all it requires, without pip and without byte code.
 
-    Its Python files and metadata are files of its own; libraries and headers, which are gigabytes, are links.
-    At one place, so that what the cache knows of it is of use again (in a place of this session's own while
-    another session uses that one), and made anew unless it is as it was made.
+    Torch's Python files and all metadata are its own; libraries, headers and the other packages are links. At one
+    place, so that what the cache knows of it is of use again (in a place of this session's own while another
+    session uses that one), and made anew unless it is as it was made.
     """
     lender = ensure_torch(context.places.torch, interpreter, TORCH, context.installer(), Silent())
     loan = plan_loan(lender, interpreter, context.memo)
@@ -188,7 +188,9 @@ def torch_environment(
             shutil.rmtree(folder, ignore_errors=True)
             subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
             site = next(folder.glob("lib/python*/site-packages"))
-            for entry in loan.entries:
+            # Torch requires setuptools, which is not lent.
+            tools = [path.name for name in ("setuptools*", "*distutils*") for path in lender.location.glob(name)]
+            for entry in {*loan.entries, *tools}:
                 _copy_or_link(lender.location / entry, site / entry)
             made.write_text(_state(folder, loan.fingerprint), encoding="utf-8")
         yield folder
@@ -204,15 +206,24 @@ def _state(folder: Path, fingerprint: str) -> str:
 
 
 def _copy_or_link(source: Path, destination: Path) -> None:
-    if source.is_dir():
-        if source.name != "__pycache__":
-            destination.mkdir()
-            for entry in source.iterdir():
-                _copy_or_link(entry, destination / entry.name)
-    elif source.suffix == ".py" or source.parent.suffix == ".dist-info":
-        shutil.copy2(source, destination)
+    own = {"torch"} | {path.name for path in source.parent.glob("*.dist-info")}
+    if source.name in own:
+        shutil.copytree(source, destination, ignore=_not_python, symlinks=True)
+        for folder in ("include", "lib", "share", "bin"):
+            if source.name == "torch" and (source / folder).is_dir():
+                (destination / folder).symlink_to(source / folder)
+        for library in source.glob("*.so"):
+            (destination / library.name).symlink_to(library)
     elif source.exists():
         destination.symlink_to(source)
+
+
+def _not_python(folder: str, names: list[str]) -> set[str]:
+    """What is not copied of torch: byte code, and what is linked."""
+    left = (
+        {"__pycache__", "include", "lib", "share", "bin", "test"} if Path(folder).name == "torch" else {"__pycache__"}
+    )
+    return {name for name in names if name in left or name.endswith((".so", ".a", ".h", ".cuh"))}
 
 
 @pytest.fixture(scope="session")

@@ -144,7 +144,7 @@ def test_what_cannot_change_the_wheel_is_a_hit(
 
 
 def test_nvcc_replaced_in_place_is_another_toolkit(
-    cudabuild: Callable[..., Any], words: tuple[str, ...], wheel_toolkit: Toolkit, tmp_path: Path
+    cudabuild: Callable[..., Any], words: tuple[str, ...], built: dict[str, Any], wheel_toolkit: Toolkit, tmp_path: Path
 ) -> None:
     home = tmp_path / "cuda"
     shutil.copytree(wheel_toolkit.root, home, copy_function=os.symlink)
@@ -168,7 +168,7 @@ def test_nvcc_replaced_in_place_is_another_toolkit(
 
 
 def test_torch_replaced_in_place_is_another_torch(
-    cudabuild: Callable[..., Any], words: tuple[str, ...], torch_environment: Path
+    cudabuild: Callable[..., Any], words: tuple[str, ...], built: dict[str, Any], torch_environment: Path
 ) -> None:
     words = ("plan", *words, "--target", "12.0", "--torch", "active")
     env = {"VIRTUAL_ENV": str(torch_environment)}

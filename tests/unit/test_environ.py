@@ -25,7 +25,7 @@ PERSONS = {
     "SSH_AUTH_SOCK": "/secret/agent", "GIT_CONFIG_GLOBAL": "/secret/gitconfig", "HTTPS_PROXY": "http://secret@proxy",
     "CFLAGS": "-O1", "CXXFLAGS": "-O1", "LDFLAGS": "-L/x", "CPATH": "/x", "LIBRARY_PATH": "/x", "LD_LIBRARY_PATH": "/x",
     "LD_PRELOAD": "/x.so", "NVCC_PREPEND_FLAGS": "-G", "NVCC_APPEND_FLAGS": "-G", "CMAKE_ARGS": "-DX=1",
-    "SKBUILD_CMAKE_ARGS": "-DX=1", "PYTHONPATH": "/x", "PYTHONSTARTUP": "/x.py", "CUDA_VISIBLE_DEVICES": "1",
+    "SKBUILD_CMAKE_ARGS": "-DX=1", "PYTHONPATH": "/x", "PYTHONSTARTUP": "/x.py", "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
     "HOME": "/home/person", "PATH": "/home/person/bin:/usr/bin", "VIRTUAL_ENV": "/home/person/venv", "LANG": "de_DE",
     "MAX_JOBS": "99", "TORCH_CUDA_ARCH_LIST": "7.0", "CUDA_HOME": "/opt/cuda", "DISTUTILS_DEBUG": "1",
 }  # fmt: skip
@@ -78,7 +78,8 @@ def test_what_a_cuda_build_is_told() -> None:
     assert found["CUDACXX"] == "{view}/bin/nvcc"
     assert environment(chosen={"CC": "gcc-12", "CXX": "g++-12"})["NVCC_CCBIN"] == "g++-12"
     cpu = environment("cpu")
-    assert not [name for name in cpu if "CUDA" in name]
+    assert [name for name in cpu if "CUDA" in name] == ["CUDA_VISIBLE_DEVICES"]
+    assert cpu["CUDA_VISIBLE_DEVICES"] == found["CUDA_VISIBLE_DEVICES"] == ""  # a GPU here must not change the wheel
     assert "{view}" not in cpu["PATH"]
 
 
