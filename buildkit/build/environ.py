@@ -56,6 +56,8 @@ def backend_environment(
         "PYTHONPYCACHEPREFIX": "{pycache}",
         # Some setup.py files iterate over sets; a fixed seed keeps their command lines, and so the wheel, the same.
         "PYTHONHASHSEED": "0",
+        # What a backend prints counts as a sign of life, and belongs between the compilers' lines.
+        "PYTHONUNBUFFERED": "1",
         "SOURCE_DATE_EPOCH": "315532800",
         # A setup.py that asks for a GPU must answer the same on every machine: what is built is what was asked for.
         "CUDA_VISIBLE_DEVICES": "",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buildkit.build import package as packages
+from buildkit.build.borrow import check_against_loan
 from buildkit.build.context import Context
 from buildkit.build.environ import backend_environment, chosen_compiler, passed_variables
 from buildkit.build.label import variant_targets
@@ -180,6 +181,12 @@ def _lock(
     request: Request, package: Package, source: FetchedSource, whole: Survey, context: Context
 ) -> RequirementLock:
     discovered = packages.discovered_requires(context, source) or ()
+    check_against_loan(
+        [*package.loaded.recipe.build.requires, *source.build_requires, *discovered],
+        whole.loan,
+        whole.machine.python,
+        whose=package.name,
+    )
     requirements = requirement_set(package.loaded.recipe.build.requires, source.build_requires, discovered)
     python = whole.machine.python
     identifier = lock_id(requirements, whole.loan, python, context.index.fingerprint())
