@@ -6,13 +6,26 @@ A suite that passes because half of it was skipped says nothing. Only a GPU may 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 STRICT = os.environ.get("CUDABUILD_CI") == "1"
 GPU_FOLDER = Path(__file__).parent / "gpu"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_as_in_a_terminal() -> Iterator[None]:
+    """A shell that starts this in the background has it ignore Ctrl-C, which every child would inherit."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def _may_be_absent(nodeid: str, rootpath: Path) -> bool:

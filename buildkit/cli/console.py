@@ -83,6 +83,7 @@ class ConsoleReporter:
         environment = os.environ if environ is None else environ
         self.verbose = verbose
         self._stream = sys.stderr if stream is None else stream
+        self._environment = environment
         self._terminal = self._stream.isatty() and environment.get("TERM") not in {"dumb", "unknown"}
         self._colour = self._terminal and not environment.get("NO_COLOR")
         self._now = now
@@ -184,7 +185,12 @@ class ConsoleReporter:
         from rich.live import Live
 
         console = Console(
-            file=self._stream, force_terminal=True, no_color=not self._colour, markup=False, highlight=False
+            file=self._stream,
+            force_terminal=True,
+            no_color=not self._colour,
+            markup=False,
+            highlight=False,
+            _environ=self._environment,
         )
         return Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)
 

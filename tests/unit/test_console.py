@@ -59,8 +59,7 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
-    monkeypatch.setenv("COLUMNS", "60")
+def terminal() -> Iterator[Terminal]:
     found = Terminal()
     yield found
     found.close()
@@ -71,7 +70,7 @@ def now() -> Clock:
     return Clock()
 
 
-XTERM = {"TERM": "xterm-256color"}
+XTERM = {"TERM": "xterm-256color", "COLUMNS": "60"}
 
 
 def without_terminal(now: Clock, *, verbose: bool = False) -> tuple[ConsoleReporter, io.StringIO]:

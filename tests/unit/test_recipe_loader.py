@@ -331,9 +331,10 @@ def test_a_recipes_folder_that_was_typed_must_be_there(tmp_path: Path) -> None:
     assert caught.value.exit_code == 2
 
 
-def test_the_same_folder_is_looked_in_once() -> None:
-    checkout = bundled_recipes().parent
-    assert search_path(None, checkout, {}) == (checkout / "recipes",)
+def test_the_same_folder_is_looked_in_once(tmp_path: Path) -> None:
+    here = tmp_path / "recipes"
+    here.symlink_to(bundled_recipes())
+    assert search_path(None, tmp_path, {}) == (here,)
 
 
 def test_an_unknown_recipe_names_the_nearest_and_where_it_looked(make: Make, tmp_path: Path) -> None:
