@@ -21,7 +21,7 @@ from typing import IO
 
 from buildkit.errors import CudabuildError
 
-_SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|AUTH|NETRC)", re.IGNORECASE)
+SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|AUTH|NETRC)", re.IGNORECASE)
 _URL_SECRET = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^/@\s]*@", re.IGNORECASE)
 
 
@@ -73,7 +73,7 @@ def environment_difference(before: Mapping[str, str], after: Mapping[str, str]) 
     """``+NAME=value`` and ``-NAME`` lines; values of variables that are named like secrets are hidden."""
 
     def shown(name: str, value: str) -> str:
-        return "***" if _SECRET_NAME.search(name) else redact(value)
+        return "***" if SECRET_NAME.search(name) else redact(value)
 
     removed = [f"-{name}" for name in sorted(before.keys() - after.keys())]
     changed = [f"+{name}={shown(name, after[name])}" for name in sorted(after) if before.get(name) != after[name]]

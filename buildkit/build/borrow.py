@@ -70,14 +70,28 @@ def plan_loan(torch: TorchIdentity, python: Interpreter, memo: Memo) -> Loan:
     return loan
 
 
-def _closure(torch: TorchIdentity, python: Interpreter) -> Loan:
+def sound_distributions(folders: Sequence[Path]) -> list[Distribution]:
+    """Everything installed in some site-packages folders; leftovers without a name or a version are passed over.
+
+    An interrupted uninstall leaves a dist-info without METADATA, whose name is None.
+    """
     from importlib.metadata import distributions
 
+    def whole(found: Distribution) -> bool:
+        try:
+            return "Name" in found.metadata and "Version" in found.metadata
+        except (FileNotFoundError, KeyError):
+            return False
+
+    return [found for found in distributions(path=[str(folder) for folder in folders]) if whole(found)]
+
+
+def _closure(torch: TorchIdentity, python: Interpreter) -> Loan:
     from packaging.utils import canonicalize_name
 
     # An environment's own packages come first: a name found twice counts as the first one.
     installed: dict[str, Distribution] = {}
-    for found in distributions(path=[str(torch.location)]):
+    for found in sound_distributions([torch.location]):
         installed.setdefault(canonicalize_name(found.name), found)
     markers = marker_environment(python)
     wanted: list[tuple[str, frozenset[str]]] = [("torch", frozenset())]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from buildkit import process
-from buildkit.build.borrow import Loan, check_against_loan, lend
+from buildkit.build.borrow import Loan, check_against_loan, lend, sound_distributions
 from buildkit.build.installer import Installer
 from buildkit.build.locks import RequirementLock
 from buildkit.build.torches import manifest_of, site_packages
@@ -96,20 +96,16 @@ def make_proof_environment(
 
 def _check(environment: Path, loan: Loan, python: Interpreter) -> None:
     """What was installed may itself require borrowed packages: the lent versions have to do."""
-    from importlib.metadata import distributions
-
-    for distribution in distributions(path=[str(folder) for folder in site_packages(environment)]):
+    for distribution in sound_distributions(site_packages(environment)):
         check_against_loan(distribution.requires or (), loan, python, whose=distribution.name)
 
 
 def installed_versions(folders: Sequence[Path]) -> dict[str, str]:
     """Normalised name to version of everything in some site-packages folders; the first one found counts."""
-    from importlib.metadata import distributions
-
     from packaging.utils import canonicalize_name
 
     found: dict[str, str] = {}
-    for distribution in distributions(path=[str(folder) for folder in folders]):
+    for distribution in sound_distributions(folders):
         found.setdefault(canonicalize_name(distribution.name), distribution.version)
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 import time
 import warnings
@@ -148,8 +149,9 @@ class Frontend:
                 warnings.simplefilter("ignore")
                 yield
         except BuildBackendException as error:
-            if isinstance(error.exception, CudabuildError):
-                raise error.exception from None
+            disk = getattr(error.exception, "errno", None) in {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+            if isinstance(error.exception, CudabuildError) or disk:
+                raise error.exception from None  # a full disk under the log is no fault of the backend
             raise BadBackendAnswer(f"the build backend gave no usable answer: {error}", hint=_LOG) from error
         except (BuildException, BuildSystemTableValidationError) as error:
             raise BuildFailed(f"this source is not a project that can be built: {error}") from error

@@ -7,11 +7,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import Distribution, distributions
+from importlib.metadata import Distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from buildkit.build.borrow import marker_environment
+from buildkit.build.borrow import marker_environment, sound_distributions
 from buildkit.build.context import Context
 from buildkit.build.environment import installed_versions
 from buildkit.build.installer import Installer
@@ -75,7 +75,7 @@ def _check_dependents(wheel: Path, name: str, replaced: str | None, python: Inte
 
     version = str(open_wheel(wheel).version)
     markers = marker_environment(python)
-    for found in distributions(path=[str(folder) for folder in python.site_packages]):
+    for found in sound_distributions(python.site_packages):
         for text in found.requires or ():
             with suppress(InvalidRequirement):
                 asked = Requirement(text)
@@ -111,14 +111,16 @@ def install_proven(result: BuildResult, chosen: Path | None, context: Context) -
 
     def prove_there() -> None:
         context.reporter.phase("import", f"in {python.prefix}")
-        run_imports(
-            python.executable,
-            imports=verify.imports or _modules(wheel),
-            cuda_proof=verify.cuda_proof,
-            env=proof_environment(_scratch(context), context),
-            timeout=IMPORT_TIMEOUT,
-            device=subject.device,
-        )
+        with tempfile.TemporaryDirectory(prefix="install-", dir=_scratch(context)) as own:
+            run_imports(
+                python.executable,
+                imports=verify.imports or _modules(wheel),
+                cuda_proof=verify.cuda_proof,
+                env=proof_environment(Path(own), context),
+                timeout=IMPORT_TIMEOUT,
+                device=subject.device,
+                scratch=Path(own),
+            )
 
     return install_wheel(wheel, _name(wheel), python, context, prove_there)
 
@@ -166,8 +168,8 @@ def _undone_on_failure(
 def _find(name: str, python: Interpreter) -> Distribution | None:
     from packaging.utils import canonicalize_name
 
-    folders = [str(folder) for folder in python.site_packages]
-    return next((d for d in distributions(path=folders) if canonicalize_name(d.name) == name), None)
+    found = sound_distributions(python.site_packages)
+    return next((each for each in found if canonicalize_name(each.name) == name), None)
 
 
 def _save(name: str, python: Interpreter, backup: Path) -> dict[Path, Path]:

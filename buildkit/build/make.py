@@ -203,7 +203,8 @@ def _watchers(context: Context, report: GuardReport) -> tuple[Callable[[str], No
 
 def _run(prepared: Prepared, context: Context, folder: Path, frontend: Frontend, result: BuildResult) -> Made:
     settings = prepared.package.loaded.recipe.build.config_settings
-    if discovered_requires(context, prepared.source) is None:
+    known = discovered_requires(context, prepared.source, prepared.question)
+    if known is None or prepared.request.refresh:
         context.reporter.phase("backend", "asking the backend what else it needs")
         asked = frontend.requirements(settings)
         environment = frontend.python.parent.parent
@@ -211,7 +212,7 @@ def _run(prepared: Prepared, context: Context, folder: Path, frontend: Frontend,
         missing = unmet(asked, installed, prepared.survey.machine.python)
         if missing:
             return Made(folder, "", 0.0, tuple(asked))
-        remember_requires(context, prepared.source, ())
+        remember_requires(context, prepared.source, prepared.question, known or ())
     context.reporter.expect(result.plan.expected_seconds if result.plan else None)
     context.reporter.phase("build", f"{result.plan.jobs if result.plan else 1} at a time")
     started = time.monotonic()

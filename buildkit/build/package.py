@@ -11,6 +11,7 @@ from pathlib import Path
 
 from buildkit.build.context import Context
 from buildkit.errors import RecipeError, UnknownRecipe, UsageError
+from buildkit.machine.identity import write_atomically
 from buildkit.plan.request import Request
 from buildkit.recipe.loader import FILE, LoadedRecipe, find_recipe, search_path
 from buildkit.recipe.model import Recipe, Version
@@ -129,23 +130,25 @@ def fetch(package: Package, context: Context) -> FetchedSource:
     )
 
 
-def discovered_requires(context: Context, source: FetchedSource) -> tuple[str, ...] | None:
-    """What the backend of this source asked for when it was run before; None when it never was."""
+def discovered_requires(context: Context, source: FetchedSource, asked: str) -> tuple[str, ...] | None:
+    """What the backend of this source asked for when it was run before; None when it never was.
+
+    ``asked`` is the hash of what the answer may depend on: device, Python, environment, patches, programs.
+    """
     try:
-        value = json.loads(_discovery(context, source).read_text(encoding="utf-8"))
+        value = json.loads(_discovery(context, source, asked).read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         return None
     return tuple(str(item) for item in value["requires"]) if isinstance(value, dict) else None
 
 
-def remember_requires(context: Context, source: FetchedSource, requires: Sequence[str]) -> None:
+def remember_requires(context: Context, source: FetchedSource, asked: str, requires: Sequence[str]) -> None:
     """Store what a backend asked for, so that the next plan of this source holds it from the start."""
-    path = _discovery(context, source)
+    text = json.dumps({"schema": 1, "requires": sorted(set(requires))})
+    path = _discovery(context, source, asked)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps({"schema": 1, "requires": sorted(set(requires))}), encoding="utf-8")
-    temporary.replace(path)
+    write_atomically(path, text.encode())
 
 
-def _discovery(context: Context, source: FetchedSource) -> Path:
-    return context.places.sources / "requires" / f"{source.sha256}.json"
+def _discovery(context: Context, source: FetchedSource, asked: str) -> Path:
+    return context.places.sources / "requires" / f"{source.sha256[:32]}-{asked[:32]}.json"

@@ -158,10 +158,10 @@ def _from_store(prepared: Prepared, context: Context, result: BuildResult) -> En
     result.plan = _plan_of(prepared, entry, context)
     verdict = Verdict.model_validate(entry.verdict)
     subject = Subject.of(prepared)
-    if not still_valid(verdict, subject, prepared.require):
+    if not still_valid(verdict, subject, prepared.require, prepared.request.require):
         context.reporter.note("the stored proof does not cover this machine: proving again")
         verdict = _proven(_prove_again(entry, subject, context), result)
-        with suppress(CudabuildError):  # a read-only store keeps its older verdict
+        with suppress(StoreError):  # a read-only store keeps its older verdict
             entry = context.store.amend(entry.model_copy(update={"verdict": verdict.model_dump(by_alias=True)}))
     result.verdict = verdict
     return entry
@@ -187,11 +187,10 @@ def _make(prepared: Prepared, context: Context, result: BuildResult) -> Entry:
     with _recorded(records, result), _build_folder(context.places.builds / prepared.key) as folder:
         made = make_wheel(prepared, context, folder, result)
         if made.discovered:
-            remember_requires(context, prepared.source, made.discovered)
+            remember_requires(context, prepared.source, prepared.question, made.discovered)
             raise MoreRequirements
         # The proof is of the wheel alone: what it was built from must be gone when it is imported.
         shutil.rmtree(folder / "src", ignore_errors=True)
-        shutil.rmtree(folder / "env", ignore_errors=True)
         proof = prove(made.wheel, Subject.of(prepared), context, built=made.seconds, log=result.log)
         verdict = _proven(proof, result)
         return context.store.put(made.wheel, _entry(prepared, made, verdict, result))
@@ -248,8 +247,8 @@ def _proven(proof: Proof, result: BuildResult) -> Verdict:
 
 def _require(result: BuildResult, prepared: Prepared) -> None:
     if result.verdict is not None:
-        proof = Proof(result.verdict, None, driver_missing(result.verdict))
-        check_requirement(result.verdict, required_here(prepared.require, prepared.request.require, proof))
+        missing = driver_missing(result.verdict) and not prepared.survey.machine.gpus.gpus
+        check_requirement(result.verdict, required_here(prepared.require, prepared.request.require, missing=missing))
 
 
 @contextmanager
@@ -268,9 +267,10 @@ def _recorded(records: BuildRecords, result: BuildResult) -> Iterator[None]:
         yield
     except MoreRequirements:
         raise
-    except CudabuildError as error:
+    except BaseException as error:
+        kind = getattr(error, "kind", "error")
         with suppress(StoreError):  # the cause is what counts
-            records.write(record.model_copy(update={"status": "failed", "finished": now(), "error": error.kind}))
+            records.write(record.model_copy(update={"status": "failed", "finished": now(), "error": kind}))
         raise
     records.write(record.model_copy(update={"status": "succeeded", "finished": now()}))
 

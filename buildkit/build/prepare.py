@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +26,9 @@ from buildkit.build.survey import (
 from buildkit.build.system import system_identity
 from buildkit.errors import NoTarget, NoToolkit, TorchMismatch, UnsupportedTarget
 from buildkit.machine import compat
+from buildkit.machine.arch import runs_on
 from buildkit.plan.decide import TargetChoice, required_grade
-from buildkit.plan.key import KeyInputs, family_of, key_of
+from buildkit.plan.key import TARGET_VARIABLES, KeyInputs, canonical, family_of, key_of
 from buildkit.plan.request import BuiltFor, Request, Requirement
 from buildkit.recipe.model import Patch
 from buildkit.recipe.selection import build_section_sha256, patches_that_apply
@@ -50,6 +52,8 @@ class Prepared:
     environment: dict[str, str]
     patches: tuple[Path, ...]
     lock: RequirementLock
+    question: str
+    """Hash of what the backend's answer to "what else do you need" may depend on beside its source."""
     inputs: KeyInputs
     key: str
     family: str
@@ -141,7 +145,8 @@ def _complete(
         passed=passed,
         chosen_compiler=chosen_compiler(context.environ),
     )
-    lock = _lock(request, package, source, whole, context)
+    question = question_of(values, environment, [package.loaded.files[patch.file] for patch in patches], whole)
+    lock = _lock(request, package, source, whole, question, context)
     inputs = key_inputs(package, source, whole, values, patches, environment, lock)
     return Prepared(
         request=request,
@@ -152,17 +157,39 @@ def _complete(
         device_reason=reason,
         require=required_grade(
             request.require,
-            gpu_visible=bool(whole.machine.gpus.gpus),
+            gpu_visible=gpu_here(whole),
             has_probe=recipe.verify.probe is not None,
             device=device,
         ),
         environment=environment,
         patches=tuple(package.loaded.folder / patch.file for patch in patches),
         lock=lock,
+        question=question,
         inputs=inputs,
         key=key_of(inputs),
         family=family_of(inputs),
     )
+
+
+def question_of(
+    values: Mapping[str, str], environment: Mapping[str, str], patches: Sequence[str], whole: Survey
+) -> str:
+    """What a backend is asked under: scikit-build-core, say, wants cmake only where the system has none."""
+    kept = {name: value for name, value in environment.items() if name not in TARGET_VARIABLES}
+    content = {
+        "values": dict(values),
+        "environment": kept,
+        "patches": list(patches),
+        "programs": whole.machine.system.programs,
+        "abi": whole.machine.python.abi,
+    }
+    return hashlib.sha256(canonical(content)).hexdigest()
+
+
+def gpu_here(whole: Survey) -> bool:
+    """Whether a GPU here runs what is built: others cannot prove it."""
+    gpus = whole.machine.gpus.gpus
+    return any(runs_on(target, gpu.capability) for gpu in gpus for target in whole.targets)
 
 
 def _conditions(whole: Survey, device: str, source: FetchedSource) -> dict[str, str]:
@@ -178,9 +205,9 @@ def _conditions(whole: Survey, device: str, source: FetchedSource) -> dict[str, 
 
 
 def _lock(
-    request: Request, package: Package, source: FetchedSource, whole: Survey, context: Context
+    request: Request, package: Package, source: FetchedSource, whole: Survey, question: str, context: Context
 ) -> RequirementLock:
-    discovered = packages.discovered_requires(context, source) or ()
+    discovered = packages.discovered_requires(context, source, question) or ()
     check_against_loan(
         [*package.loaded.recipe.build.requires, *source.build_requires, *discovered],
         whole.loan,

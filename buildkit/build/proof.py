@@ -14,16 +14,17 @@ from buildkit.build.environment import make_proof_environment
 from buildkit.build.prepare import Prepared
 from buildkit.diagnose.first import tail
 from buildkit.errors import CudabuildError
-from buildkit.machine.arch import Target
+from buildkit.machine.arch import Target, runs_on
 from buildkit.machine.gpus import Gpu
 from buildkit.machine.interpreter import Interpreter
 from buildkit.machine.torch_identity import TorchIdentity
+from buildkit.process import SECRET_NAME
 from buildkit.recipe.loader import LoadedRecipe
 from buildkit.store.blobs import file_sha256
 from buildkit.verify.imports import run_imports
 from buildkit.verify.probes import run_probe
-from buildkit.verify.stages import Audit, Recorder, audit_wheel
-from buildkit.verify.verdict import Grade, Verdict, make_verdict, meets, valid_here
+from buildkit.verify.stages import NO_GPU, Audit, Recorder, audit_wheel
+from buildkit.verify.verdict import Grade, Verdict, make_verdict, valid_here
 
 IMPORT_TIMEOUT = 300.0
 """Seconds for one import of torch and the package; slow disks and cold caches need most of it."""
@@ -73,11 +74,11 @@ class Proof:
     driver_missing: bool
 
 
-def still_valid(verdict: Verdict, subject: Subject, require: Grade) -> bool:
-    """Whether a stored verdict counts on this machine."""
+def still_valid(verdict: Verdict, subject: Subject, require: Grade, asked: Grade | None) -> bool:
+    """Whether a stored verdict counts on this machine; ``asked`` is the grade that was typed."""
     return valid_here(
         verdict,
-        require="audited" if driver_missing(verdict) and require == "imported" else require,
+        require=required_here(require, asked, missing=driver_missing(verdict) and not subject.gpus),
         torch=subject.torch.version,
         torch_record_sha256=subject.torch.record_sha256,
         capabilities=subject.capabilities,
@@ -178,9 +179,13 @@ def _own_modules(audit: Audit) -> tuple[str, ...]:
 
 
 def proof_environment(scratch: Path, context: Context) -> dict[str, str]:
-    """What the proof's Python sees: the person's environment less what would change what is imported."""
-    dropped = ("PYTHON", "LD_PRELOAD", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CONDA_")
-    kept = {name: value for name, value in context.environ.items() if not name.startswith(dropped)}
+    """What the proof's Python sees: the person's environment less credentials and what would change the import."""
+    dropped = ("PYTHON", "LD_PRELOAD", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CONDA_", "PIP_", "UV_")
+    kept = {
+        name: value
+        for name, value in context.environ.items()
+        if not name.startswith(dropped) and not SECRET_NAME.search(name)
+    }
     home = scratch / "home"
     home.mkdir(exist_ok=True)
     return {
@@ -196,17 +201,24 @@ def _probe(subject: Subject, context: Context, recorder: Recorder, python: Path,
     probe = subject.loaded.recipe.verify.probe
     if probe is None or subject.device != "cuda":
         return
-    if not subject.gpus:
-        recorder.not_executed("probe")
+    gpu = gpu_for(subject.targets, subject.gpus)
+    if gpu is None:
+        recorder.not_executed("probe", "no GPU here runs these targets" if subject.gpus else NO_GPU)
         return
-    context.reporter.phase("probe", f"on {subject.gpus[0].name}")
+    context.reporter.phase("probe", f"on {gpu.name}")
+    # CUDA counts the fastest GPU first, NVML by slot: only the UUID makes sure that the one that is named ran it.
+    chosen = {**environment, "CUDA_VISIBLE_DEVICES": gpu.uuid} if gpu.uuid else environment
     with recorder.stage("probe") as stage:
         file = subject.loaded.folder / probe
-        stage.evidence = run_probe(python, file, subject.gpus[0], env=environment, timeout=PROBE_TIMEOUT)
+        stage.evidence = run_probe(python, file, gpu, env=chosen, timeout=PROBE_TIMEOUT)
 
 
-def required_here(require: Grade, asked: Grade | None, proof: Proof) -> Grade:
-    """Where only the driver is missing, a default of ``imported`` cannot be met by anything: ``audited`` is."""
-    if asked is None and proof.driver_missing and meets(require, "imported"):
-        return "audited"
-    return require
+def gpu_for(targets: Sequence[Target], gpus: Sequence[Gpu]) -> Gpu | None:
+    """The first GPU here that runs code for one of the targets (any GPU where no target is known)."""
+    fitting = (gpu for gpu in gpus if not targets or any(runs_on(target, gpu.capability) for target in targets))
+    return next(fitting, None)
+
+
+def required_here(require: Grade, asked: Grade | None, *, missing: bool) -> Grade:
+    """Where only the driver is ``missing``, a default of ``imported`` cannot be met by anything: ``audited`` is."""
+    return "audited" if asked is None and missing and require == "imported" else require

@@ -184,8 +184,8 @@ def choose_toolkit(request: Request, torch: TorchIdentity, machine: Machine, con
         found = found[:1]
     fitting = [toolkit for toolkit in found if toolkit.release.split(".")[0] == wanted.split(".")[0]]
     complete = [toolkit for toolkit in fitting if not toolkit.missing]
-    if complete and complete[0] is fitting[0]:
-        return ToolkitChoice(fitting[0])
+    if complete and (complete[0] is fitting[0] or not _from_wheels(wanted)):
+        return ToolkitChoice(complete[0])
     if not fitting:
         none_here = _none_here(found, wanted)
         return ToolkitChoice(_wheels(wanted, machine, context, problem=none_here))
@@ -205,6 +205,11 @@ def refuse_without_toolkit(cuda: str, request: Request, context: Context) -> Non
     found = find_toolkits(context.environ, request.cuda_home, context.memo)
     if int(major) not in WHEEL_MAJORS and all(toolkit.release.partition(".")[0] != major for toolkit in found):
         raise _none_here(found, cuda)
+
+
+def _from_wheels(release: str) -> bool:
+    """Whether a toolkit of this release could fill the gaps of a partial one."""
+    return int(release.split(".", maxsplit=1)[0]) in WHEEL_MAJORS
 
 
 def _none_here(found: Sequence[Toolkit], wanted: str) -> NoToolkit:

@@ -27,5 +27,13 @@ def tidy(places: Places, now: float | None = None) -> list[Path]:
 
 def _old(places: Places, now: float) -> Iterator[Path]:
     for pattern in SCRATCH:
-        yield from (path for path in places.work.glob(pattern) if now - path.stat().st_mtime > SCRATCH_SECONDS)
-    yield from (path for path in places.builds.glob("*") if now - path.stat().st_mtime > BUILD_SECONDS)
+        yield from (path for path in places.work.glob(pattern) if _age(path, now) > SCRATCH_SECONDS)
+    yield from (path for path in places.builds.glob("*") if _age(path, now) > BUILD_SECONDS)
+
+
+def _age(path: Path, now: float) -> float:
+    """Seconds since the folder changed; 0 for one that its owner has just removed."""
+    try:
+        return now - path.stat().st_mtime
+    except OSError:
+        return 0.0

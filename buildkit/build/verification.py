@@ -6,13 +6,13 @@ import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import Distribution, distributions
+from importlib.metadata import Distribution
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
 from buildkit import process
-from buildkit.build.borrow import plan_loan
+from buildkit.build.borrow import plan_loan, sound_distributions
 from buildkit.build.context import Context
 from buildkit.build.final import FACTS_FILE
 from buildkit.build.package import adhoc_recipe, normalised
@@ -22,7 +22,7 @@ from buildkit.errors import CudabuildError, NoSuchBuild, NoTorch, UnknownRecipe,
 from buildkit.machine.arch import Target, parse_targets
 from buildkit.machine.interpreter import Interpreter, active_interpreter
 from buildkit.machine.torch_identity import identify_torch
-from buildkit.plan.request import Request
+from buildkit.plan.request import BuiltFor, Request
 from buildkit.recipe.loader import LoadedRecipe, find_recipe, search_path
 from buildkit.verify.device_code import find_cuobjdump, inspect_object
 from buildkit.verify.imports import run_imports
@@ -58,7 +58,7 @@ def verify_wheel(wheel: Path, request: Request, context: Context) -> Verified:
     subject = Subject(
         loaded=_recipe(str(facts.get("recipe") or normalised(str(opened.name))), request, context),
         targets=_targets(request, facts),
-        device="cpu" if request.device == "cpu" or facts.get("device") == "cpu" else "cuda",
+        device=_device(request, facts),
         python=machine.python,
         torch=torch,
         loan=plan_loan(torch, machine.python, context.memo),
@@ -80,6 +80,13 @@ def _recipe(name: str, request: Request, context: Context) -> LoadedRecipe:
         return find_recipe(name, search_path(request.recipes, context.cwd, context.environ))
     except UnknownRecipe:
         return adhoc_recipe(name, context.cwd)
+
+
+def _device(request: Request, facts: dict[str, Any]) -> BuiltFor:
+    """What to prove: a wheel that says it is for the CPU is taken at its word only where no target is asked for."""
+    if request.device == "cpu" or (request.device == "auto" and facts.get("device") == "cpu" and not request.targets):
+        return "cpu"
+    return "cuda"
 
 
 def _targets(request: Request, facts: dict[str, Any]) -> tuple[Target, ...]:
@@ -109,7 +116,7 @@ def verify_installed(
 
 
 def _every(python: Interpreter) -> list[Distribution]:
-    return list(distributions(path=[str(folder) for folder in python.site_packages]))
+    return sound_distributions(python.site_packages)
 
 
 def _wanted(distribution: Distribution, name: str | None) -> bool:
@@ -127,7 +134,7 @@ def _verify_one(
     error: CudabuildError | None = None
     try:
         with recorder.stage("audit") as stage:
-            stage.evidence = _audit_installed(distribution, loaded, _targets(request, facts), facts)
+            stage.evidence = _audit_installed(distribution, loaded, _targets(request, facts), _device(request, facts))
         context.places.work.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="verify-", dir=context.places.work) as scratch:
             with recorder.stage("import") as stage:
@@ -137,7 +144,7 @@ def _verify_one(
                     cuda_proof=loaded.recipe.verify.cuda_proof,
                     env=proof_environment(Path(scratch), context),
                     timeout=IMPORT_TIMEOUT,
-                    device="cpu" if facts.get("device") == "cpu" else "cuda",
+                    device=_device(request, facts),
                     scratch=Path(scratch),
                 )
                 stage.evidence, stage.outcome, stage.detail = found.evidence(), found.outcome, found.detail
@@ -150,7 +157,7 @@ def _verify_one(
     verdict = make_verdict(
         recorder.stages,
         wheel_sha256="",
-        device="cpu" if facts.get("device") == "cpu" else "cuda",
+        device=_device(request, facts),
         targets=tuple(str(target) for target in _targets(request, facts)),
         python=python.abi,
         torch=torch.version if torch else "",
@@ -162,7 +169,7 @@ def _verify_one(
 
 
 def _audit_installed(
-    distribution: Distribution, loaded: LoadedRecipe, targets: tuple[Target, ...], facts: dict[str, Any]
+    distribution: Distribution, loaded: LoadedRecipe, targets: tuple[Target, ...], device: BuiltFor
 ) -> dict[str, Any]:
     """Device code of every shared object that the distribution installed."""
     objects = [
@@ -170,9 +177,10 @@ def _audit_installed(
         for file in distribution.files or ()
         if ".so" in file.suffixes
     ]
-    if facts.get("device") == "cpu":
-        return {"targets": [], "objects": [each.evidence() for each in objects]}
-    return judge_device_code(objects, targets, loaded.recipe.verify.cuda_objects)
+    checked = {"checked": "device code only"}
+    if device == "cpu":
+        return {**checked, "targets": [], "objects": [each.evidence() for each in objects]}
+    return {**checked, **judge_device_code(objects, targets, loaded.recipe.verify.cuda_objects)}
 
 
 def _modules(distribution: Distribution) -> tuple[str, ...]:

@@ -93,9 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         give_up_output()
         return READER_GONE
     except click.exceptions.NoArgsIsHelpError as error:
-        return _fail(_no_words(error), as_json=True) if as_json else _help(error)
+        return _failed(_no_words(error), as_json=True) if as_json else _help(error)
     except (click.ClickException, click.exceptions.Abort, KeyboardInterrupt, CudabuildError, OSError) as error:
-        return _fail(cause_of(error), as_json=as_json)
+        return fail(error, as_json=as_json)
     return result if isinstance(result, int) else 0
 
 
@@ -137,7 +137,12 @@ def _system(error: OSError) -> CudabuildError:
     return StoreError(f"{error.strerror or error}{where}", hint="check the folder and its permissions")
 
 
-def _fail(error: CudabuildError, *, as_json: bool) -> int:
+def fail(error: BaseException, *, as_json: bool) -> int:
+    """Tell what came up to the shell, and return its exit code."""
+    return _failed(cause_of(error), as_json=as_json)
+
+
+def _failed(error: CudabuildError, *, as_json: bool) -> int:
     from buildkit.cli.output import print_failure
 
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from buildkit.cli.settings import config_file
 from buildkit.cli.start import receipt_file
 from buildkit.machine.witness import Watch
 from buildkit.recipe.loader import search_path
+from buildkit.source.pip_config import candidate_files
 from buildkit.store import receipt
 
 _PROGRAMS = ("nvcc", "g++", "c++", "clang++", "nvidia-smi", "uv", "git")
@@ -31,7 +33,10 @@ def ignored(places: Places) -> list[Path]:
     """Folders whose content is no input: what is stored, remembered or logged, and this program itself."""
     cache = places.cache
     own = [places.store, places.memo, places.pycache, places.wheels, places.logs, places.builds, cache / "receipts"]
-    return [*own, Path(__file__).parents[1]]
+    package = Path(__file__).parents[1]
+    code = [folder for folder in package.iterdir() if folder.is_dir() and folder.name not in {"machine", "_recipes"}]
+    # Not all of this program: its tables of facts (under machine) and its recipes decide plans like any other file.
+    return [*own, *code]
 
 
 def expected(package: str, recipes: Path | None, environ: Mapping[str, str], cwd: Path) -> Iterator[Path]:
@@ -40,6 +45,7 @@ def expected(package: str, recipes: Path | None, environ: Mapping[str, str], cwd
         yield from (Path(folder) / name for name in _PROGRAMS if folder.startswith("/"))
     yield from map(Path, (*_GPU_SIGNS, *_TOOLKITS, *_INCLUDED))
     yield from (cwd / ".venv" / "bin" / "python", config_file(environ))
+    yield from candidate_files(environ, prefix=Path(sys.prefix))
     name = package.partition("==")[0]
     yield from (folder / name / "recipe.toml" for folder in search_path(recipes, cwd, environ))
 

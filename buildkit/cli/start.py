@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from buildkit.cli import streams
 from buildkit.store import receipt
 
 NEVER = frozenset({"--refresh", "--plan", "--install", "-h", "--help", "-v", "--verbose"})
@@ -22,15 +23,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     started = time.monotonic()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    answer = remembered(words)
-    if answer is not None:
-        from buildkit.cli.results import print_objects
+    streams.open_missing_streams()
+    try:
+        answer = remembered(words)
+        if answer is not None:
+            answer["seconds"] = round(time.monotonic() - started, 3)
+            return _print(answer, as_json="--json" in words)
+    except BrokenPipeError:
+        streams.give_up_output()
+        return streams.READER_GONE
+    except (OSError, KeyboardInterrupt) as error:
+        from buildkit.cli.main import fail
 
-        answer["seconds"] = round(time.monotonic() - started, 3)
-        return print_objects([answer], as_json="--json" in words)
+        return fail(error, as_json="--json" in words)
     from buildkit.cli.main import main as command_line
 
     return command_line(words)
+
+
+def _print(answer: dict[str, Any], *, as_json: bool) -> int:
+    from buildkit.cli.results import print_objects
+
+    code = print_objects([answer], as_json=as_json)
+    streams.flush_output()
+    return code
 
 
 def remembered(words: Sequence[str]) -> dict[str, Any] | None:

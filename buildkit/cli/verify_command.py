@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ Examples:
 @click.option("--target", "targets", multiple=True, metavar="LIST", help="Targets that must be there.")
 @click.option("--torch", type=TorchType(), metavar="active|VERSION[+cuXXX]", help="Prove a wheel against this torch.")
 @click.option("--python", type=click.Path(path_type=Path), metavar="PATH", help="Interpreter or environment.")
-@click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True)
+@click.option("--device", type=click.Choice(["cuda", "cpu", "auto"]), default="auto", show_default=True)
 @click.option("--require", type=click.Choice(["audited", "imported", "executed"]), help="Grade to reach.")
 @click.option("--recipes", "recipes_folder", type=click.Path(path_type=Path), metavar="DIR", help="Recipes' folder.")
 @click.option("--offline", is_flag=True, help="Use only what is in the cache.")
@@ -45,18 +46,25 @@ def command(words: tuple[str, ...], installed: bool, **options: Any) -> int:
     asked = Asked.read(options)
     with reporter_for(verbose=options["verbose"]) as reporter:
         context = make_context(asked, reporter)
-        request = asked.request(words[0] if words else "")
-        found = _verify(words, installed, request, context)
+        # click drops the "--" itself: only the words as they were typed show where COMMAND begins.
+        test = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+        names = words[: len(words) - len(test)]
+        request = asked.request(names[0] if names else "")
+        found = _verify(names, tuple(test), installed, request, context)
     return _print(found, require=options["require"], as_json=options["as_json"])
 
 
-def _verify(words: tuple[str, ...], installed: bool, request: Any, context: Any) -> list[Verified]:
+def _verify(
+    words: tuple[str, ...], test: tuple[str, ...], installed: bool, request: Any, context: Any
+) -> list[Verified]:
     from buildkit.build.verification import verify_installed, verify_wheel
 
-    if installed:
-        return verify_installed(words[0] if words else None, request, context, words[1:])
-    if len(words) != 1:
-        raise UsageError("give one wheel, or --installed", hint="cudabuild verify --help")
+    if installed and len(words) <= 1:
+        return verify_installed(words[0] if words else None, request, context, test)
+    if installed or test or len(words) != 1:
+        raise UsageError(
+            "give one wheel, or --installed with one name and a command after --", hint="cudabuild verify --help"
+        )
     return [verify_wheel(Path(words[0]), request, context)]
 
 

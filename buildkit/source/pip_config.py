@@ -36,11 +36,16 @@ def read_pip_options(environ: Mapping[str, str], *, prefix: Path | None, root: P
 
 
 def config_files(environ: Mapping[str, str], *, prefix: Path | None, root: Path = Path("/")) -> Iterator[Path]:
-    """The files that pip would read here, weakest first; only those that exist."""
+    """The files that pip reads here, weakest first; only those that exist."""
+    yield from (file for file in candidate_files(environ, prefix=prefix, root=root) if file.is_file())
+
+
+def candidate_files(environ: Mapping[str, str], *, prefix: Path | None, root: Path = Path("/")) -> list[Path]:
+    """The files that pip would read here if they were there, weakest first."""
     named = environ.get("PIP_CONFIG_FILE")
     # pip looks at the first letter range of the list: only the null device itself means "no file at all".
     if named == os.devnull:
-        return
+        return []
     candidates = [folder / "pip" / "pip.conf" for folder in _site_folders(environ, root)] + [root / "etc" / "pip.conf"]
     if not (named and Path(named).exists()):
         home = Path(environ.get("HOME") or Path.home())
@@ -50,7 +55,7 @@ def config_files(environ: Mapping[str, str], *, prefix: Path | None, root: Path 
         candidates.append(prefix / "pip.conf")
     if named:
         candidates.append(Path(named))
-    yield from (file for file in candidates if file.is_file())
+    return candidates
 
 
 def _site_folders(environ: Mapping[str, str], root: Path) -> list[Path]:
