@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import sysconfig
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -66,14 +66,12 @@ class Installer:
     offline: bool = False
     log: IO[str] | None = None
     timeout: float = 1800.0
-    on_command: Callable[[str], None] = lambda _text: None
 
     def run(self, arguments: Sequence[str], *, network: bool = True, stdin: str | None = None) -> str:
         """One uv command; returns its standard output."""
         command = [str(self.uv), *arguments, "--no-config", "--no-progress", "--color", "never"]
         if network:
             command += [*uv_arguments(self.index), *(["--offline"] if self.offline else [])]
-        self.on_command(process.quoted(command))
         try:
             done = process.run(
                 command,

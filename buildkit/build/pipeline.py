@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from buildkit.plan.request import Request
 from buildkit.store.blobs import file_sha256
 from buildkit.store.builds import BuildRecord, BuildRecords
 from buildkit.store.locks import once
-from buildkit.store.model import Entry
+from buildkit.store.model import Entry, utc_now
 from buildkit.verify.verdict import Verdict, check_requirement
 
 
@@ -219,7 +218,7 @@ def _entry(prepared: Prepared, made: Made, verdict: Verdict, result: BuildResult
         recipe=prepared.package.name,
         version=made.version,
         build=result.build or "",
-        created=now(),
+        created=utc_now(),
         filename=made.wheel.name,
         sha256=file_sha256(made.wheel),
         size=made.wheel.stat().st_size,
@@ -258,7 +257,7 @@ def _recorded(records: BuildRecords, result: BuildResult) -> Iterator[None]:
         id=result.build or "",
         key=result.key,
         recipe=result.recipe,
-        started=now(),
+        started=utc_now(),
         status="running",
         log=str(result.log),
     )
@@ -270,11 +269,6 @@ def _recorded(records: BuildRecords, result: BuildResult) -> Iterator[None]:
     except BaseException as error:
         kind = getattr(error, "kind", "error")
         with suppress(StoreError):  # the cause is what counts
-            records.write(record.model_copy(update={"status": "failed", "finished": now(), "error": kind}))
+            records.write(record.model_copy(update={"status": "failed", "finished": utc_now(), "error": kind}))
         raise
-    records.write(record.model_copy(update={"status": "succeeded", "finished": now()}))
-
-
-def now() -> str:
-    """This moment as records and entries write it: UTC, so that texts sort as times."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    records.write(record.model_copy(update={"status": "succeeded", "finished": utc_now()}))

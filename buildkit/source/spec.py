@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from buildkit.errors import RecipeError, UsageError
 from buildkit.process import redact
@@ -147,11 +147,6 @@ def checked_url(url: str, error: type[RecipeError | UsageError], *, file_allowed
             hint="for a local repository use --source PATH@COMMIT",
         )
     return urlunsplit(parts)
-
-
-def local_path(url: str) -> Path:
-    """The path that a file URL names."""
-    return Path(unquote(urlsplit(url).path))
 
 
 def checked_subdirectory(text: str, error: type[RecipeError | UsageError]) -> str:

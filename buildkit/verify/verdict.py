@@ -103,16 +103,6 @@ def meets(grade: Grade, require: Grade) -> bool:
     return GRADES.index(grade) >= GRADES.index(require)
 
 
-def default_requirement(*, gpu_visible: bool, has_probe: bool, driver_missing: bool) -> Grade:
-    """The grade asked for where none is typed: what can be shown here, and no less.
-
-    Without the driver's libraries a wheel that links to them cannot be imported; then ``audited`` is all.
-    """
-    if gpu_visible and has_probe:
-        return "executed"
-    return "audited" if driver_missing else "imported"
-
-
 def check_requirement(verdict: Verdict, require: Grade) -> None:
     """Raise :class:`BelowRequirement` unless the verdict's grade is at least ``require``."""
     if meets(verdict.grade, require):

@@ -17,7 +17,6 @@ from buildkit.verify.verdict import (
     Stage,
     Verdict,
     check_requirement,
-    default_requirement,
     grade_of,
     make_verdict,
     meets,
@@ -89,13 +88,6 @@ def test_a_verdict_survives_its_json() -> None:
 def test_meets_is_an_order() -> None:
     for index, grade in enumerate(GRADES):
         assert [meets(grade, other) for other in GRADES] == [position <= index for position in range(len(GRADES))]
-
-
-def test_the_default_requirement_follows_what_can_be_shown_here() -> None:
-    assert default_requirement(gpu_visible=True, has_probe=True, driver_missing=False) == "executed"
-    assert default_requirement(gpu_visible=True, has_probe=False, driver_missing=False) == "imported"
-    assert default_requirement(gpu_visible=False, has_probe=True, driver_missing=False) == "imported"
-    assert default_requirement(gpu_visible=False, has_probe=True, driver_missing=True) == "audited"
 
 
 def test_below_the_requirement_says_what_was_not_shown() -> None:
