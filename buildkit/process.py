@@ -13,8 +13,9 @@ import re
 import shlex
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -95,6 +96,49 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
             stream.close()
 
 
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Let what a signal's handler raises come at the end of this block.
+
+    Raised inside of Popen, it would leave a program running that nobody knows of: in a session of its own, where
+    no Ctrl-C reaches it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # handlers run in the main thread only
+        return
+    came: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    held = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in held:
+        signal.signal(number, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
+def _started(
+    command: Sequence[str], environment: Mapping[str, str], cwd: Path | None, *, with_input: bool
+) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            list(command),
+            env=environment,
+            cwd=cwd,
+            stdin=subprocess.PIPE if with_input else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise ProgramMissing(f"{command[0]} is not on this machine", returncode=None, output=str(error)) from error
+    except OSError as error:
+        raise ProgramFailed(f"{command[0]} cannot be started", returncode=None, output=str(error)) from error
+
+
 def run(
     command: Sequence[str],
     *,
@@ -116,30 +160,19 @@ def run(
         log.write(f"$ {quoted(command)}\n")
         log.writelines(f"  {line}\n" for line in environment_difference(os.environ, environment))
     started = time.monotonic()
+    process: subprocess.Popen[bytes] | None = None
     try:
-        process = subprocess.Popen(
-            list(command),
-            env=environment,
-            cwd=cwd,
-            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-    except FileNotFoundError as error:
-        raise ProgramMissing(f"{command[0]} is not on this machine", returncode=None, output=str(error)) from error
-    except OSError as error:
-        raise ProgramFailed(f"{command[0]} cannot be started", returncode=None, output=str(error)) from error
-    try:
+        with _signals_held_back():
+            process = _started(command, environment, cwd, with_input=stdin is not None)
         out, err = process.communicate(stdin, timeout=timeout)
-    except subprocess.TimeoutExpired as error:
-        end_group(process)
+    except BaseException as error:
+        if process is not None:
+            end_group(process)
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise
         raise ProgramTimedOut(
             f"{quoted(command)} did not answer within {timeout:g} s", returncode=None, output=str(error)
         ) from None
-    except BaseException:
-        end_group(process)
-        raise
     done = Completed(
         process.returncode,
         out.decode("utf-8", "backslashreplace"),

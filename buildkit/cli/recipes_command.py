@@ -78,17 +78,25 @@ def show_command(name: str, recipes_folder: Path | None, as_json: bool) -> int:
 @click.argument("places", nargs=-1, metavar="[FOLDER|NAME]...")
 @_FOLDER
 def check_command(places: tuple[str, ...], recipes_folder: Path | None) -> int:
-    """Check recipes: all of them, or the ones named. Every problem is located (file and key)."""
+    """Check recipes: all of them, or the ones named. Every problem is told with its file, line and key.
+
+    What builds and would prove little (no probe, no cuda-proof) is said, and is no failure.
+    """
+    from buildkit.recipe.review import review
+
     folders = _search(recipes_folder)
     failed: list[tuple[str, str]] = []
     names = places or tuple(recipe_names(folders))
     for place in names:
         try:
             loaded = load_recipe(Path(place)) if Path(place).exists() else find_recipe(place, folders)
+            advice = review(loaded)
         except CudabuildError as error:
             say(f"{place}: {error.message}")
             failed.append((place, error.hint))
             continue
+        for line in advice:
+            say(line)
         answer(f"{loaded.recipe.name}: sound")
     if failed:
         unsound = ", ".join(place for place, _ in failed)

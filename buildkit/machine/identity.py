@@ -1,8 +1,7 @@
-"""Which file this is, what it holds, and a memory of what was once found out about it.
+"""What a file holds, and a memory of what was once found out about it.
 
-A file's identity is what ``stat`` says of it. The change time is part of it: a program can restore the
-modification time of a file that it overwrites, but not the change time. What was computed from a file
-(a hash, a version) is remembered under that identity, so that nothing is hashed or asked twice.
+What was computed from a file (a hash, a version) is remembered under its identity, so that nothing is hashed
+or asked twice.
 """
 
 from __future__ import annotations
@@ -17,24 +16,20 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from buildkit.file_identity import SETTLED_NS, FileIdentity, identity_of
 from buildkit.machine import witness
 
-FileIdentity = tuple[int, int, int, int, int]
 _CHANGE_TIME = 2
 _BLOCK = 1 << 20
-# The kernel stamps files with a clock that ticks every 1 to 10 ms: a file that changed just now can change
-# again within the same tick. What was found out about such a file is not remembered.
-_SETTLED_NS = 100_000_000
 
 
-def file_identity(path: Path) -> FileIdentity:
-    """Size, mtime_ns, ctime_ns, inode and device of the file that ``path`` leads to; OSError if there is none."""
+def file_identity(path: str | os.PathLike[str]) -> FileIdentity:
+    """The identity of the file that ``path`` leads to, told to the watch; OSError if there is none."""
     witness.look(path)
-    status = path.stat()
-    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
+    return identity_of(path)
 
 
-def identity_or_none(path: Path) -> FileIdentity | None:
+def identity_or_none(path: str | os.PathLike[str]) -> FileIdentity | None:
     """As :func:`file_identity`, None where there is no such file."""
     try:
         return file_identity(path)
@@ -113,7 +108,7 @@ def write_atomically(file: Path, data: bytes) -> None:
 def is_settled(identities: Iterable[FileIdentity | None]) -> bool:
     """Whether all files changed last long enough ago for their identity to stand for their content."""
     newest = max((identity[_CHANGE_TIME] for identity in identities if identity is not None), default=0)
-    return time.time_ns() - newest > _SETTLED_NS
+    return time.time_ns() - newest > SETTLED_NS
 
 
 def hash_file(path: Path) -> str:

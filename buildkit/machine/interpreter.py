@@ -18,7 +18,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from buildkit.errors import MachineError, UsageError
-from buildkit.machine.identity import FileIdentity, Memo, identity_or_none, is_settled
+from buildkit.file_identity import FileIdentity
+from buildkit.machine.identity import Memo, identity_or_none, is_settled
 from buildkit.process import ProgramFailed, last_line, run
 
 # Runs on whatever Python is there, so it keeps to what all of 3.x know. ``-I`` takes the user's own site folder

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from buildkit.machine import witness
+from buildkit.file_identity import FileIdentity
 from buildkit.machine.compiler import HostCompiler
-from buildkit.machine.identity import FileIdentity, Memo, content_sha256, hash_file, is_settled
+from buildkit.machine.identity import Memo, content_sha256, hash_file, identity_or_none, is_settled
 from buildkit.machine.interpreter import Interpreter
 from buildkit.process import ProgramFailed, run
 
@@ -87,7 +87,7 @@ def search_folders(compiler: HostCompiler, memo: Memo) -> SearchFolders:
         headers, libraries = ("\n".join(found) for found in _asked(compiler))
         memo.put("search-folders", str(compiler.path), compiler.identity, {"headers": headers, "libraries": libraries})
     local = [f"{_LOCAL}/{part}" for part in ("include", "lib", f"lib/{compiler.machine}", "lib64")]
-    there = [folder for folder in local if _identity(folder) is not None]
+    there = [folder for folder in local if identity_or_none(folder) is not None]
     added = {True: headers.splitlines(), False: libraries.splitlines()}
     for folder in there:
         added[folder.endswith("include")].append(folder)
@@ -127,7 +127,7 @@ def _watch(folder: str) -> Watch:
 
 
 def _database() -> str | None:
-    return next((name for name in _DATABASES if _identity(name) is not None), None)
+    return next((name for name in _DATABASES if identity_or_none(name) is not None), None)
 
 
 def tree_sha256(folder: str, memo: Memo, *, watch: Watch) -> str:
@@ -151,12 +151,12 @@ def tree_sha256(folder: str, memo: Memo, *, watch: Watch) -> str:
 
 def _watched(folder: str, watch: Watch) -> list[tuple[str, FileIdentity | None]]:
     if watch == "files":
-        return [(path, _identity(path)) for _name, path in _walk(folder)]
+        return [(path, identity_or_none(path)) for _name, path in _walk(folder)]
     if watch == "folders":
-        return [(path, _identity(path)) for path, _folders, _files in sorted(os.walk(folder))]
+        return [(path, identity_or_none(path)) for path, _folders, _files in sorted(os.walk(folder))]
     with os.scandir(folder) as entries:
         upper = sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
-    return [(path, _identity(path)) for path in (_database() or "", folder, *upper)]
+    return [(path, identity_or_none(path)) for path in (_database() or "", folder, *upper)]
 
 
 def _walk(folder: str) -> Iterator[tuple[str, str]]:
@@ -179,7 +179,7 @@ def linkable_sha256(folder: str, memo: Memo) -> str:
     A packaged shared library's code does not end up in a wheel, its name does: an update of libfoo.so.1.2.3 in
     place leaves the fingerprint as it is, and a libfoo.so.1.2.4 does not.
     """
-    packaged, identity = _watch(folder) == "upper", _identity(folder)
+    packaged, identity = _watch(folder) == "upper", identity_or_none(folder)
     known = memo.get("linkable", folder, identity) if packaged else None
     if isinstance(known, str):
         return known
@@ -188,7 +188,7 @@ def linkable_sha256(folder: str, memo: Memo) -> str:
         names = sorted((entry.name, entry.path) for entry in entries if _LINKED.fullmatch(entry.name))
     for name, path in names:
         real = os.path.realpath(path)
-        found = _identity(real)
+        found = identity_or_none(real)
         told = found[:2] if found and not (packaged and ".so" in real) else None
         digest.update(_bytes(f"{name} {real} {told}\n"))
     if packaged and is_settled([identity]):
@@ -202,7 +202,7 @@ def program_hashes(folders: Sequence[str], memo: Memo, named: Mapping[str, str])
     called = [word for command in named.values() for word in command.split() if not word.startswith("-")]
     for name in (*PROGRAMS, *called):
         for path in (os.path.join(folder, name) for folder in dict.fromkeys(folders)):  # noqa: PTH118
-            if identity := _identity(path):
+            if identity := identity_or_none(path):
                 found[name] = (path, identity)
                 break
     known = memo.get("programs", ":".join(folders), found)
@@ -222,7 +222,7 @@ def interpreter_sha256(python: Interpreter, memo: Memo) -> str:
     include = str(python.include)
     headers = tree_sha256(include, memo, watch="upper" if _watch(include) == "upper" else "files")
     files = _interpreter_files(python)
-    identity = [(path, _identity(path)) for path in files]
+    identity = [(path, identity_or_none(path)) for path in files]
     known = memo.get("interpreter-files", str(python.base_executable), identity)
     if not isinstance(known, str):
         contents = [f"{Path(path).name} {content_sha256(Path(path), memo)}" for path, found in identity if found]
@@ -239,18 +239,9 @@ def _interpreter_files(python: Interpreter) -> list[str]:
     for library in (f"{root}/lib", f"{root}/lib64", f"{root}/lib/{python.machine}-linux-gnu"):
         stdlib = f"{library}/{name}"
         files += [f"{library}/lib{name}.so.1.0", f"{stdlib}/distutils/distutils.cfg"]
-        if _identity(stdlib):
+        if identity_or_none(stdlib):
             files += sorted(f"{stdlib}/{each}" for each in os.listdir(stdlib) if _PYTHON_FILES.fullmatch(each))  # noqa: PTH208
     return files
-
-
-def _identity(path: str) -> FileIdentity | None:
-    witness.look(path)
-    try:
-        status = os.stat(path)  # noqa: PTH116
-    except OSError:
-        return None
-    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
 
 
 def _bytes(text: str) -> bytes:

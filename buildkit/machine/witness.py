@@ -14,9 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-Identity = tuple[int, int, int, int, int]
-_UNSETTLED_NS = 100_000_000
-"""The kernel's clock for files ticks every 1 to 10 ms: what changed just now can change again unseen."""
+from buildkit.file_identity import SETTLED_NS, FileIdentity, identity_if_any
 
 
 class Watch:
@@ -24,7 +22,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._ignored: tuple[str, ...] = ("/proc/", "/sys/")
-        self.seen: dict[str, Identity | None] = {}
+        self.seen: dict[str, FileIdentity | None] = {}
         self.frozen = False
         """Set once the plan is made: what is looked at afterwards did not decide it."""
         self.doubtful = False
@@ -41,10 +39,10 @@ class Watch:
         name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - resolving links would watch something else
         if name.startswith(self._ignored) or name.endswith((".pyc", ".lock")) or name == "/dev/null":
             return
-        found = _identity(name)
+        found = identity_if_any(name)
         if name in self.seen and self.seen[name] != found:
             self.doubtful = True
-        if found is not None and time.time_ns() - max(found[1], found[2]) < _UNSETTLED_NS:
+        if found is not None and time.time_ns() - max(found[1], found[2]) < SETTLED_NS:
             self.doubtful = True
         self.seen.setdefault(name, found)
 
@@ -63,7 +61,7 @@ _active: list[Watch] = []
 _hooked: list[bool] = []
 
 
-def look(path: Path | str) -> None:
+def look(path: str | os.PathLike[str]) -> None:
     """Tell the watch, if there is one, that a file's identity was asked for."""
     for watch in _active:
         watch.look(path)
@@ -98,11 +96,3 @@ def watching() -> Iterator[Watch]:
         yield watch
     finally:
         _active.remove(watch)
-
-
-def _identity(name: str) -> Identity | None:
-    try:
-        status = os.stat(name)  # noqa: PTH116
-    except (OSError, ValueError):
-        return None
-    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)

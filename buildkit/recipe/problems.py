@@ -36,19 +36,24 @@ class Problem:
 
 def recipe_error(path: Path, text: str, problems: Sequence[Problem]) -> RecipeError:
     """The error that lists every problem; the evidence is the line of the first."""
-    lines = [_line_of(text, problem.location) for problem in problems]
-    shown = shown_path(path)
-    located = [
-        f"{shown}{f':{line}' if line else ''}: {dotted(problem.location)}{problem.text}"
-        for problem, line in zip(problems, lines, strict=True)
-    ]
-    message = located[0] if len(located) == 1 else "\n".join([f"{shown}: {len(located)} problems", *located])
-    first = next((line for line in lines if line), None)
+    shown, said = shown_path(path), located(path, text, problems)
+    message = said[0] if len(said) == 1 else "\n".join([f"{shown}: {len(said)} problems", *said])
+    first = next((line for problem in problems if (line := _line_of(text, problem.location))), None)
     return RecipeError(
         message,
         evidence=text.splitlines()[first - 1].strip() if first else "",
         hint=f"edit {shown}, then type: cudabuild recipes check {shlex.quote(path.parent.name)}",
     )
+
+
+def located(path: Path, text: str, problems: Sequence[Problem]) -> list[str]:
+    """Each problem behind its file, line and key; ``text`` is what the file holds."""
+    shown = shown_path(path)
+    lines = [_line_of(text, problem.location) for problem in problems]
+    return [
+        f"{shown}{f':{line}' if line else ''}: {dotted(problem.location)}{problem.text}"
+        for problem, line in zip(problems, lines, strict=True)
+    ]
 
 
 def shown_path(path: Path) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 from buildkit import process
 from buildkit.errors import PatchFailed, SourceError
 from buildkit.source.git_command import environment
-from buildkit.source.tree import file_sha256
 
 _HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 _REFUSED_AT = re.compile(r"^error: patch failed: (?P<file>.+):(?P<line>\d+)$", re.MULTILINE)
@@ -27,23 +26,6 @@ class Hunk:
     start: int
     line: int
     """The number of its ``@@`` line in the patch file."""
-
-
-@dataclass(frozen=True)
-class PatchSpec:
-    """A patch that applies here, with the hash that goes into the key."""
-
-    path: Path
-    sha256: str
-    reason: str
-
-
-def patch_spec(path: Path, reason: str = "") -> PatchSpec:
-    """Read a patch file's hash. Raises :class:`PatchFailed` where there is no such file."""
-    try:
-        return PatchSpec(path, file_sha256(path), reason)
-    except OSError as error:
-        raise PatchFailed(f"the patch {_shown(path)} cannot be read", evidence=str(error)) from error
 
 
 def apply_patch(tree: Path, patch_file: Path) -> None:

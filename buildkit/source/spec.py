@@ -77,15 +77,6 @@ def spec_of(version: Version, folder: Path) -> SourceSpec:
     raise RecipeError(f"version {version.version} names no source: one of git, sdist, folder")
 
 
-def pinned_identity(spec: SourceSpec) -> str | None:
-    """What determines the content without fetching it (for a key that needs no network); None: must be fetched."""
-    if isinstance(spec, SdistSpec) and spec.sha256:
-        return f"sdist:{spec.sha256}"
-    if isinstance(spec, GitSpec):
-        return f"git:{spec.rev}{'+submodules' if spec.submodules else ''}"
-    return None
-
-
 def parse_source(text: str, *, cwd: Path | None = None) -> SourceSpec:
     """What ``--source`` (or the place of a recipe's name) holds.
 

@@ -5,8 +5,8 @@ the words and the environment by hash, and every such file with its identity (or
 them are as they were, the key is as it was. Anything else, and any doubt, is no receipt: then the whole way
 is gone, which is always right and only slower. The wheel's bytes are hashed here as on every other hit.
 
-Only the standard library is imported: pydantic alone takes most of the 0.3 s that a hit may take, so this file is
-checked by hand, and a file that is not exactly as expected counts as none.
+Nothing beyond the standard library is imported: pydantic alone takes most of the 0.3 s that a hit may take, so
+this file is checked by hand, and a file that is not exactly as expected counts as none.
 """
 
 from __future__ import annotations
@@ -20,13 +20,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from buildkit.file_identity import FileIdentity, identity_if_any
+
 SCHEMA = 1
-Identity = tuple[int, int, int, int, int]
 
 VOLATILE = frozenset({
     "_", "SHLVL", "OLDPWD", "PWD", "COLUMNS", "LINES", "WINDOWID", "TMUX_PANE", "STY", "PYDANTIC_DISABLE_PLUGINS",
 })  # fmt: skip
 """Variables that differ from one command to the next in one shell and decide nothing (the last is our own)."""
+_SESSION = (
+    "SSH_", "XDG_SESSION_", "XDG_VTNR", "XDG_SEAT", "DBUS_", "TMUX", "VTE_", "GNOME_TERMINAL_", "KITTY_", "WEZTERM_",
+    "KONSOLE_", "TERM_SESSION_ID", "WT_SESSION", "INVOCATION_ID", "JOURNAL_STREAM", "MEMORY_PRESSURE_",
+)  # fmt: skip
+"""Beginnings of variables that name the terminal or the login: a new window is answered as fast as the old one."""
+
+
+def decides_nothing(name: str) -> bool:
+    """Whether a variable of this name is left out of a receipt's name."""
+    return name in VOLATILE or name.startswith(_SESSION)
 
 
 def folder_of(environ: Mapping[str, str]) -> Path:
@@ -39,7 +50,7 @@ def folder_of(environ: Mapping[str, str]) -> Path:
 
 def name_of(words: Sequence[str], environ: Mapping[str, str], cwd: str, program: str) -> str:
     """The name of the receipt for a command; ``program`` tells one cudabuild from another."""
-    kept = {name: value for name, value in environ.items() if name not in VOLATILE}
+    kept = {name: value for name, value in environ.items() if not decides_nothing(name)}
     content = json.dumps([SCHEMA, list(words), kept, cwd, program, os.getuid()], sort_keys=True)
     return hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()
 
@@ -58,18 +69,9 @@ def program_of(package: Path) -> str:
     return f"{package} {count} {newest}"
 
 
-def identity(path: str) -> Identity | None:
-    """Size, mtime, ctime, inode and device of what a path leads to; None where there is nothing."""
-    try:
-        status = os.stat(path)  # noqa: PTH116 - a Path for each of a hundred witnesses costs as much as the stat
-    except (OSError, ValueError):
-        return None
-    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
-
-
 def write(
     file: Path,
-    witnesses: Mapping[str, Identity | None],
+    witnesses: Mapping[str, FileIdentity | None],
     facts: Mapping[str, str],
     blob: Path,
     answer: Mapping[str, Any],
@@ -80,7 +82,7 @@ def write(
         "witnesses": {path: seen and list(seen) for path, seen in witnesses.items()},
         "facts": dict(facts),
         "blob": str(blob),
-        "handed": identity(answer["wheel"]["path"]),
+        "handed": identity_if_any(answer["wheel"]["path"]),
         "answer": dict(answer),
     }
     with contextlib.suppress(OSError):
@@ -123,9 +125,9 @@ def facts_of_machine() -> dict[str, str]:
 
 
 def _unchanged(witnesses: Iterable[tuple[str, list[int] | None]]) -> bool:
-    return all(identity(path) == (tuple(seen) if seen is not None else None) for path, seen in witnesses)
+    return all(identity_if_any(path) == (tuple(seen) if seen is not None else None) for path, seen in witnesses)
 
 
 def _as_handed(wheel: Mapping[str, Any], handed: list[int] | None) -> bool:
     """The copy that was handed out is still there and is still the one that was written."""
-    return handed is not None and identity(wheel["path"]) == tuple(handed)
+    return handed is not None and identity_if_any(wheel["path"]) == tuple(handed)

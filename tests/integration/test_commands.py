@@ -217,16 +217,21 @@ def test_recipes_are_listed_shown_and_checked(cudabuild: Cudabuild) -> None:
     assert checked.out.splitlines() == [f"{name}: sound" for name in names]
 
 
-def test_a_new_recipe_is_sound_and_found(cudabuild: Cudabuild, tmp_path: Path) -> None:
+def test_a_new_recipe_is_found_and_sound_once_it_is_edited(cudabuild: Cudabuild, tmp_path: Path) -> None:
     made = cudabuild("recipes", "new", "thing", "--sdist", "Thing==1.2", cwd=tmp_path)
     assert (made.code, made.out) == (0, "recipes/thing/recipe.toml\n")
     assert "cudabuild recipes check recipes/thing" in made.err
+    shown = cudabuild("recipes", "show", "thing", "--json", cwd=tmp_path).json
+    assert shown["recipe"]["version"][0]["sdist"] == "Thing"
+    checked = cudabuild("recipes", "check", "thing", cwd=tmp_path)
+    assert (checked.code, checked.out) == (3, "")
+    assert re.search(r"recipes/thing/recipe\.toml:\d+: version\[0\]\.sha256: still the zeros", checked.err)
+    recipe = tmp_path / "recipes" / "thing" / "recipe.toml"
+    recipe.write_text(recipe.read_text(encoding="utf-8").replace("0" * 64, "1" * 64), encoding="utf-8")
     for place in ("thing", "recipes/thing"):
         checked = cudabuild("recipes", "check", place, cwd=tmp_path)
         assert (checked.code, checked.out) == (0, "thing: sound\n"), checked.err
-    assert (
-        cudabuild("recipes", "show", "thing", "--json", cwd=tmp_path).json["recipe"]["version"][0]["sdist"] == "Thing"
-    )
+        assert re.search(r"(?m)^recipes/thing/recipe\.toml:\d+: verify\.probe: not there", checked.err)
 
 
 def test_the_recipes_schema_is_the_published_one(cudabuild: Cudabuild) -> None:

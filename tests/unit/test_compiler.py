@@ -51,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identity, "_SETTLED_NS", -(10**12))
+    monkeypatch.setattr(identity, "SETTLED_NS", -(10**12))
 
 
 def test_first_on_path(folder: Path) -> None:

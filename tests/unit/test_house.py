@@ -23,15 +23,16 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 BOTTOM = frozenset({"errors", "process", "progress"})
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "errors": frozenset(),
+    "file_identity": frozenset(),
     "progress": frozenset(),
     "process": frozenset({"errors"}),
-    "machine": frozenset({"errors", "process"}),
+    "machine": frozenset({"errors", "file_identity", "process"}),
     "recipe": frozenset({"errors"}),
     "plan": frozenset({"errors", "machine", "recipe"}),
     "source": BOTTOM | {"recipe"},
     "guard": BOTTOM | {"machine"},
     "verify": BOTTOM | {"machine", "recipe"},
-    "store": frozenset({"errors", "progress"}),
+    "store": frozenset({"errors", "file_identity", "progress"}),
     "diagnose": frozenset({"errors"}),
     "build": BOTTOM | {"machine", "recipe", "plan", "source", "guard", "verify", "store", "diagnose"},
     "cli": BOTTOM | {"machine", "recipe", "plan", "source", "guard", "verify", "store", "diagnose", "build"},
@@ -46,8 +47,8 @@ LISTS = {PACKAGE / "errors.py"}
 
 
 @cache
-def tree(module: Path) -> ast.Module:
-    return ast.parse(module.read_text("utf-8"), str(module))
+def nodes(module: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(module.read_text("utf-8"), str(module))))
 
 
 def part_of(module: Path) -> str:
@@ -57,7 +58,7 @@ def part_of(module: Path) -> str:
 
 def imported_parts(module: Path) -> Iterator[tuple[str, int]]:
     """Every part of buildkit that a module imports, wherever in it the import stands, with its line."""
-    for node in ast.walk(tree(module)):
+    for node in nodes(module):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -108,7 +109,7 @@ def test_functions_are_short() -> None:
     long = [
         f"{module.relative_to(ROOT)}:{node.lineno} {node.name}: {length} lines"
         for module in [*MODULES, *sorted(bundled_recipes().rglob("*.py"))]
-        for node in ast.walk(tree(module))
+        for node in nodes(module)
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
         and (length := (node.end_lineno or node.lineno) - node.lineno + 1) > LONGEST_FUNCTION
     ]
@@ -117,14 +118,14 @@ def test_functions_are_short() -> None:
 
 def test_what_is_exempt_from_the_length_holds_no_logic() -> None:
     for module in LISTS:
-        functions = [node for node in ast.walk(tree(module)) if isinstance(node, ast.FunctionDef)]
+        functions = [node for node in nodes(module) if isinstance(node, ast.FunctionDef)]
         assert [function.name for function in functions] == ["__init__"]
 
 
 def example_lines(module: Path) -> set[int]:
     """Lines of the strings that a command shows as its examples: an EPILOG, or an epilog=... argument."""
     shown: list[ast.expr] = []
-    for node in ast.walk(tree(module)):
+    for node in nodes(module):
         if isinstance(node, ast.Assign):
             shown += [node.value for name in node.targets if isinstance(name, ast.Name) and name.id == "EPILOG"]
         elif isinstance(node, ast.keyword) and node.arg in {"epilog", "help"}:
@@ -251,28 +252,36 @@ SUITE = {
     "unit/test_a.py": "def test_it_runs():\n    pass\n",
     "gpu/test_b.py": "import pytest\n\ndef test_it_needs_a_gpu():\n    pytest.skip('no GPU')\n",
 }
+SKIPS = {"unit/test_c.py": "import pytest\n\ndef test_c():\n    pytest.skip('later')\n"}
+IS_SKIPPED = {"unit/test_d.py": "import pytest\npytest.importorskip('no_such_module')\n"}
+SUITES: dict[str, tuple[dict[str, str], list[str], str, int]] = {
+    "as it is": ({}, [], "1", 0),
+    "all selected": ({}, ["-k", "needs_a_gpu or runs"], "1", 0),
+    "one left out": ({}, ["-k", "needs_a_gpu"], "1", 1),
+    "a test that skips itself": (SKIPS, [], "1", 1),
+    "a module that is skipped": (IS_SKIPPED, [], "1", 1),
+    "one left out, and not in CI": ({}, ["-k", "needs_a_gpu"], "", 0),
+}
+"""What is added, the words for pytest, CUDABUILD_CI, and the exit code: in CI only GPU tests may be left out."""
 
 
-@pytest.mark.parametrize(
-    ("extra", "arguments", "code"),
-    [
-        ({}, [], 0),
-        ({}, ["-k", "needs_a_gpu or runs"], 0),
-        ({}, ["-k", "needs_a_gpu"], 1),
-        ({"unit/test_c.py": "import pytest\n\ndef test_c():\n    pytest.skip('later')\n"}, [], 1),
-        ({"unit/test_d.py": "import pytest\npytest.importorskip('no_such_module')\n"}, [], 1),
-    ],
-)
-def test_in_ci_only_gpu_tests_may_be_left_out(
-    tmp_path: Path, extra: dict[str, str], arguments: list[str], code: int
-) -> None:
-    copy_suite(tmp_path, extra)
-    assert suite(tmp_path, strict="1", arguments=arguments) == code
+@pytest.fixture(scope="module")
+def suites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """All of them started: each spends most of its time in starting."""
+    running = {}
+    for name, (extra, arguments, strict, _code) in SUITES.items():
+        folder = tmp_path_factory.mktemp("suite")
+        copy_suite(folder, extra)
+        running[name] = suite(folder, strict=strict, arguments=arguments)
+    yield running
+    for process in running.values():
+        process.kill()
+        process.wait()
 
 
-def test_elsewhere_a_selection_is_no_failure(tmp_path: Path) -> None:
-    copy_suite(tmp_path, {})
-    assert suite(tmp_path, strict="", arguments=["-k", "needs_a_gpu"]) == 0
+@pytest.mark.parametrize("name", SUITES)
+def test_in_ci_only_gpu_tests_may_be_left_out(suites: dict[str, subprocess.Popen[bytes]], name: str) -> None:
+    assert suites[name].wait(60) == SUITES[name][-1]
 
 
 def copy_suite(folder: Path, extra: dict[str, str]) -> None:
@@ -283,8 +292,8 @@ def copy_suite(folder: Path, extra: dict[str, str]) -> None:
         (folder / name).write_text(text)
 
 
-def suite(folder: Path, *, strict: str, arguments: list[str]) -> int:
+def suite(folder: Path, *, strict: str, arguments: list[str]) -> subprocess.Popen[bytes]:
     plain = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", *arguments]
     environment = {**os.environ, **plain, "CUDABUILD_CI": strict}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False).returncode
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

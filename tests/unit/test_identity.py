@@ -19,7 +19,7 @@ from buildkit.machine.manifest import check_manifest, write_manifest
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files just written count as settled."""
-    monkeypatch.setattr(identity, "_SETTLED_NS", -(10**12))
+    monkeypatch.setattr(identity, "SETTLED_NS", -(10**12))
 
 
 def overwrite_in_place(path: Path, data: bytes) -> None:

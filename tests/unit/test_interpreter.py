@@ -22,7 +22,7 @@ ENVIRON = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
 
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identity, "_SETTLED_NS", -(10**12))
+    monkeypatch.setattr(identity, "SETTLED_NS", -(10**12))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from buildkit.errors import PatchFailed
-from buildkit.source.patches import apply_patch, parse_hunks, patch_spec
+from buildkit.source.patches import apply_patch, parse_hunks
 from buildkit.source.tree import tree_sha256
 
 PATCH = """\
@@ -134,8 +134,6 @@ def test_hunks_are_counted_per_file() -> None:
     ]
 
 
-def test_patch_spec(tmp_path: Path) -> None:
-    spec = patch_spec(patch(tmp_path, "x"), "because")
-    assert (len(spec.sha256), spec.reason) == (64, "because")
-    with pytest.raises(PatchFailed, match="cannot be read"):
-        patch_spec(tmp_path / "absent.patch")
+def test_a_patch_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(PatchFailed, match=r"absent\.patch cannot be read"):
+        apply_patch(tmp_path, tmp_path / "absent.patch")

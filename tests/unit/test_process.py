@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,6 +100,22 @@ def test_an_interrupt_ends_the_whole_group(tmp_path: Path) -> None:
         run(["/bin/sh", "-c", f"sleep 300 & echo $! > {tmp_path}/child; wait"])
     helper.join()
     assert ended(wait_for(tmp_path / "child"))
+
+
+def test_an_interrupt_while_the_program_starts_ends_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(subprocess.Popen[bytes]):
+        """The child is there, and the caller does not have it yet: on a busy machine that takes a while."""
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            wait_for(tmp_path / "child")
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(["/bin/sh", "-c", f"echo $$ > {tmp_path}/child; exec sleep 300"])
+    assert ended(wait_for(tmp_path / "child"))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize(

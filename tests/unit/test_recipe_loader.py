@@ -429,26 +429,33 @@ def test_a_new_recipes_comments_hold_when_they_are_switched_on(tmp_path: Path) -
     assert recipe.versions[0].submodules
 
 
-def test_a_review_says_what_a_fresh_skeleton_still_lacks(tmp_path: Path) -> None:
-    said = review(_loaded_text(tmp_path, "sample", new_recipe_text("sample")))
-    assert any("still the skeleton's zeros" in line for line in said)
-    assert any(line.startswith("verify.cuda-proof") for line in said)
-    assert any(line.startswith("verify.probe") for line in said)
+def test_a_review_refuses_a_fresh_skeleton_and_tells_what_the_edited_one_lacks(tmp_path: Path) -> None:
+    text = new_recipe_text("sample", git="https://git.example/a/b")
+    with pytest.raises(RecipeError, match=r"recipe\.toml:\d+: version\[0\]\.rev: still the zeros") as caught:
+        review(_loaded_text(tmp_path, "sample", text))
+    assert caught.value.evidence.startswith('rev = "000')
+    lines = text.replace("0" * 40, "1" * 40).splitlines()
+    said = review(_loaded_text(tmp_path, "sample", "\n".join(lines)))
+    place = f"{tmp_path}/sample/recipe.toml:{lines.index('[verify]') + 1}"
+    assert [line.partition(": not there")[0] for line in said] == [
+        f"{place}: verify.cuda-proof",
+        f"{place}: verify.probe",
+    ]
 
 
 def test_a_review_reads_licence_requirements_patches_and_probe(make: Make) -> None:
     folder = make(TEXT.replace('spdx = "MIT"', 'spdx = "MIT License"').replace("[verify]", _BAD_REQUIREMENT))
     (folder / "patches" / "new.patch").write_text("--- a/x.cpp\n+++ b/x.cpp\n@@ -1 +1 @@\n-a\n+b\n")
     (folder / "probe.py").write_text("def (:\n")
-    said = "\n".join(review(load_recipe(folder)))
+    with pytest.raises(RecipeError, match=r"recipe\.toml: 4 problems") as caught:
+        review(load_recipe(folder))
     for part in (
-        "license.spdx: ",
-        "runtime.requires: 'numpy>='",
-        "old.patch: is no unified diff",
-        "probe.py: is not Python",
+        "recipe.toml:4: license.spdx: ",
+        "runtime.requires: 'numpy>=' is no requirement",
+        "recipe.toml:17: patch[0].file: patches/old.patch is no unified diff",
+        "verify.probe: probe.py is not Python",
     ):
-        assert part in said
-    assert "new.patch" not in said
+        assert part in caught.value.message
 
 
 _BAD_REQUIREMENT = '[runtime]\nrequires = ["numpy>="]\n\n[verify]'

@@ -15,7 +15,6 @@ from buildkit.source.spec import (
     SdistSpec,
     SourceSpec,
     parse_source,
-    pinned_identity,
     spec_of,
 )
 
@@ -92,10 +91,3 @@ def test_spec_of_recipe_versions() -> None:
     assert spec_of(Version(version="1", folder="../src"), here) == FolderSpec(here / "../src")
     with pytest.raises(RecipeError, match="subdirectory"):
         spec_of(Version(version="1", sdist="demo", sha256="a" * 64, subdirectory="x"), here)
-
-
-def test_pinned_identity() -> None:
-    assert pinned_identity(SdistSpec("demo", "1", "ab")) == "sdist:ab"
-    assert pinned_identity(SdistSpec("demo", "1")) is None
-    assert pinned_identity(GitSpec("https://a.example/", REV, True)) == f"git:{REV}+submodules"
-    assert pinned_identity(FolderSpec(Path())) is None

@@ -17,6 +17,7 @@ SCRIPT = """
 import hashlib, sys
 from pathlib import Path
 from buildkit.cli import start
+from buildkit.file_identity import identity_if_any
 from buildkit.store import receipt
 folder, words = Path(sys.argv[1]), sys.argv[2:]
 wheel = folder / "x-1.0-py3-none-any.whl"
@@ -24,7 +25,7 @@ answer = {"wheel": {"path": str(wheel), "sha256": hashlib.sha256(wheel.read_byte
           "recipe": "x", "version": "1.0", "notes": [], "install": "pip install x", "seconds": 9.0,
           "verdict": {"grade": "imported", "stages": []}}
 witness = str(folder / "witness")
-seen = {witness: receipt.identity(witness)}
+seen = {witness: identity_if_any(witness)}
 receipt.write(start.receipt_file(words), seen, receipt.facts_of_machine(), wheel, answer)
 if (folder / "then").exists():
     (folder / "then").rename(folder / "witness")
@@ -89,3 +90,11 @@ def test_a_receipt_that_is_not_as_expected_is_none(tmp_path: Path, text: str) ->
     file = tmp_path / "r.json"
     file.write_text(text)
     assert receipt.read(file, {}) is None
+
+
+def test_a_new_terminal_has_the_same_receipt_and_another_setting_has_another() -> None:
+    def name(**more: str) -> str:
+        return receipt.name_of(["diso"], {"HOME": "/h", **more}, "/work", "p")
+
+    assert name(SSH_TTY="/dev/pts/3", XDG_SESSION_ID="7", INVOCATION_ID="1f") == name()
+    assert len({name(), name(CFLAGS="-O3"), name(PIP_INDEX_URL="https://index.example")}) == 3

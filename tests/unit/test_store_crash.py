@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,10 +69,17 @@ def answer(process: subprocess.Popen[str]) -> Any:
     return json.loads(out)
 
 
-def test_killed_at_every_step(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store a step, whose writer was killed there, and the wheel that it was putting in."""
+    folder = tmp_path_factory.mktemp("killed")
+    assert answer(start("kill", folder / "stores", [sample(folder)])) == dict.fromkeys(PUT_STEPS, True)
+    return folder
+
+
+def test_killed_at_every_step(killed: Path, tmp_path: Path) -> None:
     wheel, entry = sample(tmp_path)
-    killed = answer(start("kill", tmp_path / "stores", [(wheel, entry)]))
-    assert killed == dict.fromkeys(PUT_STEPS, True)
+    shutil.copytree(killed / "stores", tmp_path / "stores")
     for number, step in enumerate(PUT_STEPS):
         store = Store(tmp_path / "stores" / step)
         assert store.verify_all() == [], step
@@ -83,9 +91,9 @@ def test_killed_at_every_step(tmp_path: Path) -> None:
         assert store.candidates(entry.family) == [entry], step
 
 
-def test_leftovers_of_the_killed_are_swept_once_they_are_old(tmp_path: Path) -> None:
+def test_leftovers_of_the_killed_are_swept_once_they_are_old(killed: Path, tmp_path: Path) -> None:
     wheel, entry = sample(tmp_path)
-    answer(start("kill", tmp_path / "stores", [(wheel, entry)]))
+    shutil.copytree(killed / "stores", tmp_path / "stores")
     store = Store(tmp_path / "stores" / "blob-written")
     leftovers = list((store.root / "tmp").iterdir())
     assert len(leftovers) == 1

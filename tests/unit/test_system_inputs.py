@@ -46,7 +46,7 @@ esac
 @pytest.fixture(autouse=True)
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of this test are young; what is found out about them is remembered nevertheless."""
-    monkeypatch.setattr(identity, "_SETTLED_NS", -(10**12))
+    monkeypatch.setattr(identity, "SETTLED_NS", -(10**12))
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def test_programs_by_content_and_first_folder(root: Path) -> None:
 
 
 def test_this_machine_within_what_a_hit_may_take(tmp_path: Path) -> None:
-    """Real folders; 20 ms leave room for a busy machine (measured: 3 to 4 ms)."""
+    """Real folders; 20 ms of processor time leave room for slower machines (measured: 3 to 4 ms)."""
     from buildkit.machine.compiler import find_host_compiler
     from buildkit.machine.interpreter import active_interpreter
 
@@ -217,9 +217,9 @@ def test_this_machine_within_what_a_hit_may_take(tmp_path: Path) -> None:
     first = read_system_inputs(python, compiler, memo)
     seconds = []
     for _ in range(5):
-        started = time.perf_counter()
+        started = time.process_time()
         assert read_system_inputs(python, compiler, memo) == first
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.process_time() - started)
     assert min(seconds) < 0.02
     assert "/usr/include" in search_folders(compiler, memo).headers
     assert {"g++", "ld"} <= first.programs.keys()

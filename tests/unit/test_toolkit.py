@@ -75,7 +75,7 @@ def asked(tmp_path: Path) -> list[str]:
 
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identity, "_SETTLED_NS", -(10**12))
+    monkeypatch.setattr(identity, "SETTLED_NS", -(10**12))
 
 
 def test_order_of_places(tmp_path: Path) -> None:

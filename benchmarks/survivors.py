@@ -1,0 +1,255 @@
+"""What is left of a build that is ended while it compiles: ``python benchmarks/survivors.py --help``.
+
+Ends one build after another: by Ctrl-C, SIGTERM, SIGHUP and SIGKILL, each as soon as a compiler's process is
+there, and by ``--timeout``. For each it prints one JSON line with the processes that were still there after
+the grace, and the temporary folders; exits with 1 if there were any, or if the build did not end as it should.
+
+    python benchmarks/survivors.py                               everything, as whoever runs it
+    python benchmarks/survivors.py --case KILL:cicc --case timeout:15s --package ./my-extension
+    python benchmarks/survivors.py --user NAME --cache FOLDER --script FILE      by root, as an ordinary user
+
+This program is a subreaper: whatever is started below it, detached, with an emptied environment or in namespaces
+of its own, stays its descendant. That none is left is said by the kernel (no children: ECHILD), not by a scan,
+which forks could race with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from common import TARGET, TORCH, cache_folder, clean_environment, script, show
+
+from buildkit.build.places import Places
+
+PR_SET_CHILD_SUBREAPER = 36
+COMPILERS = frozenset({"nvcc", "cicc", "ptxas", "cc1plus", "cudafe++", "fatbinary"})
+EXIT_CODES = {"INT": 130, "TERM": 143, "HUP": 143, "KILL": -signal.SIGKILL, "timeout": 8}
+ALL = (*(f"{name}:{tool}" for tool in ("cicc", "cc1plus") for name in ("INT", "TERM", "HUP", "KILL")), "timeout:15s")
+LIMIT = 1800.0
+"""Seconds after which a build that nothing has ended counts as hung."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who types the command: user and group (None: whoever runs this), home, cache, console script."""
+
+    name: str
+    user: int | None
+    group: int | None
+    cache: Path
+    script: str
+    environment: dict[str, str]
+
+    def start(
+        self, words: Sequence[str], temporary: Path, stdout: int, stderr: int | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start cudabuild with these words in a process group of its own, as a shell would."""
+        return subprocess.Popen(
+            [self.script, *words],
+            env={**self.environment, "TMPDIR": str(temporary)},
+            cwd=temporary.parent,
+            user=self.user,
+            group=self.group,
+            extra_groups=None if self.user is None else [],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            stdout=stdout,
+            stderr=stderr,
+        )
+
+
+@dataclass
+class Ended:
+    """How one build ended, and what was left of it."""
+
+    returncode: int | None = None
+    compiling: int = 0
+    """Compilers among the processes when the signal was sent, or when compilers were last seen."""
+    running: int = 0
+    """All processes then."""
+    after: float = 0.0
+    """Seconds from the command's start until the signal was sent, or until it ended by itself."""
+    survivors: tuple[str, ...] = ()
+    gone_after: float | None = None
+    """Seconds from the command's end until no process was left; None: some were left after the grace."""
+
+
+def below() -> dict[int, str]:
+    """Live descendants of this program: process id to name."""
+    found = {}
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found[process.pid] = process.name()
+    return found
+
+
+def reap(child: subprocess.Popen[bytes]) -> bool:
+    """Collect what has ended, as an init does; True when no child is left, alive or dead."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return True
+        if pid == 0:
+            return False
+        if pid == child.pid:
+            child.returncode = os.waitstatus_to_exitcode(status)
+
+
+def end_one(child: subprocess.Popen[bytes], ending: str, tool: str, grace: float) -> Ended:
+    """Send the signal once the tool runs (none for a timeout), wait for the end, count after the grace."""
+    ended, sent, started = Ended(), ending == "timeout", time.monotonic()
+    while not (reap(child) or child.returncode is not None) and time.monotonic() - started < LIMIT:
+        names = list(below().values())
+        if not sent or ending == "timeout":
+            compiling = sum(name in COMPILERS for name in names)
+            if compiling:
+                ended.compiling, ended.running = compiling, len(names)
+        if not sent and tool in names:
+            number = getattr(signal, f"SIG{ending}")
+            (os.killpg if ending == "INT" else os.kill)(child.pid, number)
+            sent, ended.after = True, round(time.monotonic() - started, 1)
+        time.sleep(0.01)
+    over = time.monotonic()
+    ended.after = ended.after or round(over - started, 1)
+    while not (empty := reap(child)) and time.monotonic() - over < grace:
+        time.sleep(0.005)
+    ended.returncode = child.returncode
+    if empty:
+        ended.gone_after = round(time.monotonic() - over, 3)
+    else:
+        ended.survivors = tuple(below().values()) or ("?",)
+    return ended
+
+
+def clear_away(child: subprocess.Popen[bytes]) -> None:
+    """End what survived, so that it does not count for the next case."""
+    while not reap(child):
+        for pid in below():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def left_behind(temporary: Path, build: Path) -> list[str]:
+    """What may not stay: anything in TMPDIR, and in what the build had as its TMPDIR."""
+    own = build / "tmp"
+    return sorted(str(path) for folder in (temporary, own) if folder.is_dir() for path in folder.iterdir())
+
+
+@contextlib.contextmanager
+def temporary_folder(person: Person) -> Iterator[Path]:
+    """A TMPDIR that the person can write in."""
+    folder = Path(tempfile.mkdtemp(prefix="survivors-"))
+    folder.chmod(0o755)
+    inner = folder / "tmp"
+    inner.mkdir()
+    if person.user is not None:
+        os.chown(inner, person.user, person.group or -1)
+    try:
+        yield inner
+    finally:
+        shutil.rmtree(folder)
+
+
+def try_case(case: str, package: Sequence[str], person: Person, build: Path, grace: float) -> bool:
+    """End one build in one way, and print what was left; whether nothing was, and it ended as it should."""
+    ending, _, detail = case.partition(":")
+    words = [*package, "--refresh", *(("--timeout", detail) if ending == "timeout" else ())]
+    with temporary_folder(person) as temporary:
+        log = (temporary.parent / "output").open("w+b")
+        child = person.start(words, temporary, stdout=log.fileno(), stderr=log.fileno())
+        ended = end_one(child, ending, detail, grace)
+        folders = left_behind(temporary, build)
+        clear_away(child)
+        log.seek(0)
+        said = log.read().decode("utf-8", "replace")[-2000:]
+    as_it_should = ended.returncode == EXIT_CODES[ending] and ended.compiling > 0
+    passed = as_it_should and ended.gone_after is not None and not folders
+    show(
+        what="survivors",
+        case=case,
+        user=person.name,
+        exit=ended.returncode,
+        after_s=ended.after,
+        compiling=ended.compiling,
+        running=ended.running,
+        survivors=len(ended.survivors),
+        names=ended.survivors,
+        gone_after_s=ended.gone_after,
+        temporary_folders=folders,
+        passed=passed,
+        **({} if as_it_should else {"said": said}),
+    )
+    return passed
+
+
+def person_of(name: str | None, cache: Path | None, command: str | None) -> Person:
+    """Whoever runs this, or (for root) another user, with that user's home and nothing of root's PATH."""
+    environment = {**clean_environment(), "CUDA_VISIBLE_DEVICES": ""}
+    user = group = None
+    if name is not None:
+        entry = pwd.getpwnam(name)
+        user, group = entry.pw_uid, entry.pw_gid
+        own = {"HOME": entry.pw_dir, "USER": name, "LOGNAME": name, "PATH": "/usr/local/bin:/usr/bin:/bin"}
+        environment |= own
+        cache = cache or Path(entry.pw_dir) / ".cache" / "cudabuild"
+    cache = (cache or cache_folder()).absolute()
+    environment["CUDABUILD_CACHE"] = str(cache)
+    return Person(name or pwd.getpwuid(os.getuid()).pw_name, user, group, cache, command or script(), environment)
+
+
+def fetch(package: Sequence[str], person: Person) -> Path:
+    """Bring everything into the cache that the builds need; the folder that they will be made in."""
+    with temporary_folder(person) as temporary:
+        process = person.start(["fetch", *package, "--json"], temporary, stdout=subprocess.PIPE)
+        out, _ = process.communicate()
+    if process.returncode != 0:
+        sys.exit(process.returncode)
+    return Places(person.cache).builds / str(json.loads(out)["key"])
+
+
+def arguments() -> argparse.Namespace:
+    """What was typed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", action="append", metavar="ENDING:WHEN", help=f"default: all of {', '.join(ALL)}")
+    parser.add_argument("--package", default="chamferdist", help="a recipe or a folder (default: chamferdist)")
+    parser.add_argument("--user", help="the ordinary user who builds (this program is run by root then)")
+    parser.add_argument("--cache", type=Path, help="the cache to use, warm or not; default: the user's own")
+    parser.add_argument("--script", help="the console script, where the user can reach it")
+    parser.add_argument("--grace", type=float, default=2.0, help="seconds for everything to be gone (default: 2)")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Fetch what the builds need, then end one after the other."""
+    options = arguments()
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):  # a shell's background job ignores some of them
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    person = person_of(options.user, options.cache, options.script)
+    folder = Path(options.package)
+    package = [str(folder.absolute()) if folder.is_dir() else options.package, "--target", TARGET, "--torch", TORCH]
+    build = fetch(package, person)
+    passed = [try_case(case, package, person, build, options.grace) for case in options.case or ALL]
+    return 0 if all(passed) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
