@@ -273,7 +273,7 @@ def test_a_command_that_is_not_there(guarded: Guarded) -> None:
     "how", ["{} &", "setsid {} &", "(setsid {} &) &", "env -i {} &", "setsid env -i {} >&- 2>&- &"]
 )
 def test_daemons_end_with_the_command(contained: Guarded, token: str, how: str) -> None:
-    outcome = contained.run("sh", "-c", how.format(sleeper(token)) + " sleep 0.2; echo bye")
+    outcome = contained.run("sh", "-c", how.format(sleeper(token)) + " sleep 0.1; echo bye")
     assert (outcome.returncode, outcome.survivors) == (0, 0)
     assert contained.lines == ["bye"]
     assert not holders(token)
@@ -311,7 +311,7 @@ def test_computing_or_printing_is_not_stalled(guarded: Guarded, script: str) -> 
 
 
 def test_memory_and_processor_time_are_the_trees(contained: Guarded) -> None:
-    hungry = "import time; x = bytearray(80 << 20)\nwhile time.process_time() < 0.3: pass\ntime.sleep(0.6)"
+    hungry = "import time; x = bytearray(80 << 20)\nwhile time.process_time() < 0.3: pass\ntime.sleep(0.4)"
     outcome = contained.run("sh", "-c", '"$0" -IS -c "$1" & "$0" -IS -c "$1" & wait', sys.executable, hungry)
     assert 160 << 20 < outcome.peak_memory < 400 << 20
     assert 0.55 < contained.samples[-1].cpu_seconds < 2
@@ -364,7 +364,7 @@ def test_death_of_the_supervisor_is_said_and_leaves_nothing(contained: Guarded, 
         lambda: contained.run("sh", "-c", f"setsid {sleeper(token)} & setsid env -i {sleeper(token)} & sleep 60")
     )
     assert wait_until(lambda: len(holders(token)) >= 3, 5)
-    time.sleep(0.6)  # one look at the tree
+    time.sleep(0.35)  # one look at the tree
     (supervisor,) = [one.pid for one in sampling.all_processes() if one.parent == child.pid]
     os.kill(supervisor, signal.SIGKILL)
     kind, message, _ = child.result()
