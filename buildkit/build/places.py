@@ -108,6 +108,16 @@ class Places:
         return self.work / "views"
 
     @property
+    def shims(self) -> Path:
+        """Folders of shims in front of compilers, one for each set of compilers."""
+        return self.work / "shims"
+
+    @property
+    def profiles(self) -> Path:
+        """What units needed before, by package."""
+        return self.cache / "profiles"
+
+    @property
     def borrowed(self) -> Path:
         """Links to the torch of active environments and what it requires."""
         return self.work / "borrowed"

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from buildkit.build.cuda_names import HEADER, LIBRARY, TOOL
 from buildkit.build.driver_stub import make_driver_stub
+from buildkit.guard.shim import MARKER
 from buildkit.machine.toolkit import Toolkit
 
 _VERSIONED = re.compile(r"(?P<plain>lib.+?\.so)\.(?P<version>[\d.]+)")
@@ -51,6 +52,8 @@ class _Tree:
 
     def __init__(self) -> None:
         self.places: dict[str, str | bytes] = {}
+        self.programs: set[str] = set()
+        """Those of the files that can be started."""
 
     def put(self, place: str, content: str | bytes) -> None:
         """A link (text: its target) or a file (bytes), unless something is there."""
@@ -75,17 +78,26 @@ class _Tree:
             path.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(content, bytes):
                 path.write_bytes(content)
+                path.chmod(0o755 if place in self.programs else 0o644)
             else:
                 path.symlink_to(content)
 
 
-def make_view(toolkit: Toolkit, fill: Sequence[Toolkit], destination: Path, *, compiler: Path | None = None) -> Path:
+def make_view(
+    toolkit: Toolkit,
+    fill: Sequence[Toolkit],
+    destination: Path,
+    *,
+    compiler: Path | None = None,
+    shim: Path | None = None,
+) -> Path:
     """Make the view of ``toolkit`` at ``destination``, what it lacks taken from ``fill``, and return its path.
 
-    ``compiler`` (the host's C or C++ compiler) makes a libcuda to link against where no toolkit brings one. A view
-    that is there and holds the same is left as it is; another one is replaced in one rename.
+    ``compiler`` (the host's C or C++ compiler) makes a libcuda to link against where no toolkit brings one. ``shim``
+    (a program, :mod:`buildkit.guard.shim`) stands in front of nvcc. A view that is there and holds the same is left
+    as it is; another one is replaced in one rename.
     """
-    tree = _plan([toolkit, *fill], compiler)
+    tree = _plan([toolkit, *fill], compiler, shim)
     if not destination.is_symlink() and dict(_contents(destination)) == tree.places:
         return destination
     destination.parent.mkdir(parents=True, exist_ok=True)
@@ -112,8 +124,10 @@ def _contents(folder: Path, prefix: str = "") -> Iterator[tuple[str, str | bytes
                 yield f"{prefix}{entry.name}", str(path.readlink()) if entry.is_symlink() else path.read_bytes()
 
 
-def _plan(toolkits: Sequence[Toolkit], compiler: Path | None) -> _Tree:
+def _plan(toolkits: Sequence[Toolkit], compiler: Path | None, shim: Path | None) -> _Tree:
     tree = _Tree()
+    if shim is not None:
+        _plan_shim(tree, toolkits[0].layout.tool("nvcc"), shim)
     _plan_compiler(tree, toolkits[0])
     _plan_headers(tree, toolkits)
     _plan_libraries(tree, toolkits)
@@ -122,6 +136,13 @@ def _plan(toolkits: Sequence[Toolkit], compiler: Path | None) -> _Tree:
     if compiler is not None and isinstance(header, str) and _STUB not in tree.places:
         tree.put(_STUB, make_driver_stub(Path(header), compiler))
     return tree
+
+
+def _plan_shim(tree: _Tree, nvcc: Path, shim: Path) -> None:
+    """The shim as nvcc, and beside it what it starts. A copy: CMake resolves links to find a compiler's folder."""
+    tree.link(f"bin/{MARKER}/nvcc", nvcc)
+    tree.put("bin/nvcc", shim.read_bytes())
+    tree.programs.add("bin/nvcc")
 
 
 def _plan_compiler(tree: _Tree, toolkit: Toolkit) -> None:

@@ -1,18 +1,38 @@
-"""Finding the supervisor: the one in the wheel, or, in a source checkout, one compiled once into the user's cache."""
+"""Finding the native programs: those in the wheel, or, in a source checkout, compiled once into the user's cache."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from buildkit.errors import MachineError, NoCompiler, ReadOnlyCache
 from buildkit.process import ProgramFailed, run
 
 PROGRAM = "cudabuild-supervisor"
+SHIM = "cudabuild-shim"
 _PACKAGE = Path(__file__).resolve().parent.parent
 _FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra")
+
+
+@dataclass(frozen=True)
+class _Native:
+    """A program and its sources below ``csrc``. ``static``: without a dynamic linker where libc allows it."""
+
+    name: str
+    sources: tuple[str, ...]
+    static: bool = False
+
+
+_SUPERVISOR = _Native(PROGRAM, ("supervisor/*.[ch]",))
+_SHIM = _Native(
+    SHIM,
+    ("shim/*.[ch]", "supervisor/supervisor.h", *(f"supervisor/{name}.c" for name in ("cgroup", "scratch", "sweep"))),
+    static=True,
+)
 
 
 def supervisor_program(cache: Path | None = None) -> Path:
@@ -21,19 +41,28 @@ def supervisor_program(cache: Path | None = None) -> Path:
     Raises :class:`NoCompiler` when there is no C compiler for a checkout, :class:`MachineError` when it fails,
     :class:`ReadOnlyCache` when the result cannot be kept.
     """
-    packaged = _PACKAGE / "_native" / PROGRAM
+    return _program(_SUPERVISOR, cache)
+
+
+def shim_program(cache: Path | None = None) -> Path:
+    """The same for the program that stands in front of compilers."""
+    return _program(_SHIM, cache)
+
+
+def _program(native: _Native, cache: Path | None) -> Path:
+    packaged = _PACKAGE / "_native" / native.name
     if os.access(packaged, os.X_OK):
         return packaged
-    return _compiled(_sources(), cache or _user_cache())
+    return _compiled(native, _sources(native), cache or _user_cache())
 
 
-def _sources() -> list[Path]:
-    for folder in (_PACKAGE / "_csrc" / "supervisor", _PACKAGE.parent / "csrc" / "supervisor"):
+def _sources(native: _Native) -> list[Path]:
+    for folder in (_PACKAGE / "_share" / "csrc", _PACKAGE.parent / "csrc"):
         if folder.is_dir():
-            return sorted(folder.glob("*.[ch]"))
+            return sorted(path for pattern in native.sources for path in folder.glob(pattern))
     raise MachineError(
-        f"this installation of cudabuild lacks {PROGRAM} and its source",
-        evidence=f"neither {_PACKAGE / '_native' / PROGRAM} nor csrc/supervisor is there",
+        f"this installation of cudabuild lacks {native.name} and its source",
+        evidence=f"neither {_PACKAGE / '_native' / native.name} nor csrc is there",
         hint="install cudabuild again: pip install --force-reinstall cudabuild",
     )
 
@@ -43,11 +72,11 @@ def _user_cache() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "cudabuild"
 
 
-def _compiled(sources: list[Path], cache: Path) -> Path:
+def _compiled(native: _Native, sources: Sequence[Path], cache: Path) -> Path:
     digest = hashlib.sha256(os.uname().machine.encode())
     for source in sources:
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
-    program = cache / "native" / digest.hexdigest()[:24] / PROGRAM
+    program = cache / "native" / digest.hexdigest()[:24] / native.name
     if os.access(program, os.X_OK):
         return program
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
@@ -57,17 +86,28 @@ def _compiled(sources: list[Path], cache: Path) -> Path:
         program.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ReadOnlyCache(
-            f"{PROGRAM} of a source checkout cannot be kept in {program.parent}",
+            f"{native.name} of a source checkout cannot be kept in {program.parent}",
             evidence=str(error),
             hint="give a cache folder that can be written to: XDG_CACHE_HOME=/path",
         ) from error
-    partial = program.with_name(f"{PROGRAM}.{os.getpid()}")
-    words = [str(source) for source in sources if source.suffix == ".c"]
+    partial = program.with_name(f"{native.name}.{os.getpid()}")
+    words = ["-o", str(partial), *(str(source) for source in sources if source.suffix == ".c")]
     try:
-        run([compiler, *_FLAGS, "-o", str(partial), *words], timeout=120)
+        _compile([compiler, *_FLAGS, *words], static=native.static)
     except ProgramFailed as error:
         raise MachineError(
-            f"{PROGRAM} does not compile", evidence=error.evidence, hint="apt-get install gcc libc6-dev"
+            f"{native.name} does not compile", evidence=error.evidence, hint="apt-get install gcc libc6-dev"
         ) from error
     partial.replace(program)
     return program
+
+
+def _compile(command: list[str], *, static: bool) -> None:
+    if static:
+        try:
+            run([*command, "-static"], timeout=120)
+        except ProgramFailed:
+            pass  # a libc without its static half
+        else:
+            return
+    run(command, timeout=120)

@@ -78,7 +78,7 @@ def load_recipe(path: Path) -> LoadedRecipe:
 def bundled_recipes() -> Path:
     """The folder of the recipes that come with cudabuild: in the installed wheel, or in the checkout."""
     package = Path(__file__).resolve().parents[1]
-    installed = package / "_recipes"
+    installed = package / "_share" / "recipes"
     return installed if installed.is_dir() else package.parent / "recipes"
 
 

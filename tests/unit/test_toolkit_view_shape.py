@@ -187,3 +187,19 @@ typedef void (CUDA_CB *CUhostFn)(void *userData);
 def test_names(pattern: re.Pattern[str], ours: str, others: str) -> None:
     assert [name for name in ours.split() if not pattern.fullmatch(name)] == []
     assert [name for name in others.split() if pattern.fullmatch(name)] == []
+
+
+def test_a_shim_stands_in_front_of_nvcc(tmp_path: Path) -> None:
+    toolkit = make_toolkit(tmp_path / "tk", "bin/ptxas")
+    shim = tmp_path / "shim"
+    shim.write_bytes(b"a program")
+    view = make_view(toolkit, [], tmp_path / "view", shim=shim)
+    without = shape(make_view(toolkit, [], tmp_path / "without"))
+    real = f"{tmp_path}/tk/bin/nvcc"
+    assert shape(view) == {**without, "bin/nvcc": "file", "bin/.cudabuild/nvcc": real}
+    assert (view / "bin" / "nvcc").read_bytes() == b"a program"
+    assert (view / "bin" / "nvcc").stat().st_mode & 0o777 == 0o755
+    inode = view.stat().st_ino
+    assert make_view(toolkit, [], view, shim=shim).stat().st_ino == inode
+    shim.write_bytes(b"another")
+    assert make_view(toolkit, [], view, shim=shim).stat().st_ino != inode

@@ -1,0 +1,187 @@
+/* cudabuild-shim: stands in front of a compiler, and lets it start when the broker says that there is memory for it.
+ *
+ * It is called under the compiler's name (from a folder that is first on PATH, or as nvcc of a toolkit view), or with
+ * the compiler's command line as its own (CMAKE_CXX_COMPILER_LAUNCHER). What compiles or links is a unit: its shim
+ * asks the broker, waits, runs the compiler as a child and passes everything on. All else is exec'd at once.
+ *
+ * Environment:
+ *   CUDABUILD_SOCKET        the broker's socket; without it every call is exec'd at once
+ *   CUDABUILD_TOKEN         of the build that this call belongs to, or the path of a file that holds it
+ *   CUDABUILD_BROKER        a command for sh that starts the broker, should it be gone
+ *   CUDABUILD_PLACES        folders whose names differ between builds of one package, separated by colons; an
+ *                           ending "/" + "*" means that the next name below differs, too
+ *   CUDABUILD_GUARD=off     every call is exec'd at once
+ *   CUDABUILD_SHIM_BYPASS   set for everything below a compiler: what that starts is a part of the unit
+ *
+ * Linux only, no dependency beside libc. Memory that is allocated is never given back: the program lives for one call. */
+#ifndef CUDABUILD_SHIM_H
+#define CUDABUILD_SHIM_H
+
+#include "../supervisor/supervisor.h"
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+extern char **environ;
+
+/* What a compiler is, by its name. */
+enum kind { NVCC, CC, CXX, LINKER, OTHER };
+
+/* The program that a call is meant for. */
+struct program {
+    enum kind kind;
+    const char *name;   /* under which it was called, without folders */
+    const char *real;   /* what is exec'd */
+    const char *as;     /* its argv[0]: nvcc takes its root from that, so it gets the view's name and not its own */
+    const char *folder; /* the shim's own, which leaves PATH; NULL: none */
+    char **words;       /* argv, NULL-terminated; words[0] is replaced by `as` */
+};
+
+/* A file that a unit makes, and what was there before. */
+struct output {
+    const char *path;
+    bool existed;
+    struct stat before;
+};
+
+enum { MOST_OUTPUTS = 32, KEY_LENGTH = 64 };
+
+/* One compilation or link. */
+struct unit {
+    const char *kind; /* nvcc, cc, cxx, link */
+    const char *name; /* of the source, or of what is linked */
+    char key[KEY_LENGTH + 1];
+    unsigned threads;     /* nvcc --threads; 1 without it */
+    size_t threads_place; /* where among the words that stands; 0: nowhere, or in a response file */
+    struct output outputs[MOST_OUTPUTS];
+    size_t output_count;
+};
+
+/* text.c: all of them end the program when there is no memory. */
+void *room_for(void *old, size_t size);
+char *text_of(const char *format, ...) __attribute__((format(printf, 1, 2)));
+const char *base_name(const char *path);
+char *absolute(const char *path);      /* without ".", ".." and "//"; links are not followed */
+bool begins(const char *text, const char *with);
+bool ends(const char *text, const char *with);
+_Noreturn void give_up(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* program.c */
+struct program find_program(int argc, char **argv); /* exits when there is none */
+_Noreturn void become(const struct program *program);
+char **environment_below(const struct program *program, const char *scratch); /* for the compiler and all it starts */
+
+/* words.c: every word of a command line, those of its response files included, and of nvcc's variables. */
+typedef void word_sink(void *to, const char *word);
+void split_words(const char *text, size_t size, word_sink *sink, void *to);
+bool read_words(const char *path, word_sink *sink, void *to); /* false: no such file */
+
+/* unit.c: true when the call is a unit, and what is known of it then. */
+bool read_unit(const struct program *program, struct unit *unit);
+/* The command line with another number of threads. */
+char **words_with_threads(const struct program *program, const struct unit *unit, unsigned threads);
+
+/* options.c */
+enum meaning {
+    FLAG,      /* counts for the unit's key, as everything that is not named */
+    IMMEDIATE, /* the call compiles nothing: --version, -E */
+    VALUE,     /* the next word belongs to it */
+    OUTPUT,    /* the next word names the output */
+    DEPFILE,   /* the next word names the list of what was read */
+    TARGET,    /* the next word is a name in that list */
+    LANGUAGE,  /* the next word is the language of what follows */
+    THREADS,   /* the next word says how many */
+    MORE,      /* the next word names a file with more words */
+    COMPILE,   /* stops at the object */
+    ASSEMBLE,  /* stops at the assembler's text */
+    PTX, CUBIN, FATBIN, /* nvcc: stops there */
+    DEPENDS,   /* writes a list of what was read beside the output */
+};
+/* What an option means; `value` is set to where its value begins when that is in the same word, else NULL. */
+enum meaning meaning_of(enum kind kind, const char *word, const char **value);
+
+/* key.c: SHA-256 (FIPS 180-4) over words in which the names of places are left out. */
+struct key {
+    uint32_t state[8];
+    uint64_t length;
+    unsigned char block[64];
+};
+void key_begin(struct key *key);
+void key_add(struct key *key, const char *label, const char *word);
+void key_end(struct key *key, char *hexadecimal);
+
+/* outputs.c */
+void outputs_look(struct unit *unit);              /* before the compiler starts */
+void outputs_remove_partial(const struct unit *unit); /* after it was killed: what it has made or changed */
+
+/* broker.c: the connection. All calls return at once. */
+struct broker {
+    int descriptor;   /* -1: none */
+    double lost;      /* since when there is none */
+    double next_try, next_start;
+    int starting;     /* the lock that is held while the broker starts, or -1 */
+    size_t have;
+    char text[8192];  /* received, no whole line yet */
+};
+struct answer {
+    enum { NOTHING, QUEUED, GO, KILL, DONE, AGAIN, FAIL } verb;
+    unsigned threads; /* that a unit of several may use now; 0: as it asked for */
+    const char *text; /* why it cannot be built here */
+};
+/* What a unit used, as the kernel counted it: bytes of its largest process, seconds of processors. */
+struct usage {
+    long long largest;
+    double processor;
+};
+void broker_begin(struct broker *broker);
+void broker_reach(struct broker *broker, const struct unit *unit, pid_t running); /* connects, when it is time to */
+void broker_started(struct broker *broker, pid_t pid);
+void broker_ended(struct broker *broker, int code, int number, struct usage usage);
+void broker_killed(struct broker *broker);
+void broker_hear(struct broker *broker);          /* reads what has come */
+struct answer broker_next(struct broker *broker); /* the next message, or NOTHING */
+double now(void); /* seconds of the monotonic clock */
+
+/* diagnostics.c: the compiler's standard error on its way through. It is held back until the unit has ended, so that
+ * a run that was killed and is made again leaves no trace, and searched for what compilers say when a program of
+ * theirs was killed. A terminal is given to the compiler itself. */
+struct diagnostics {
+    int reading, writing; /* -1: none */
+    size_t have;
+    bool released;     /* too much to hold back: passed on from here on */
+    bool says_killed;
+    char text[1 << 16];
+};
+void diagnostics_begin(struct diagnostics *diagnostics);
+void diagnostics_in_child(const struct diagnostics *diagnostics);
+void diagnostics_in_parent(struct diagnostics *diagnostics);
+void diagnostics_read(struct diagnostics *diagnostics);    /* what there is, without waiting */
+void diagnostics_release(struct diagnostics *diagnostics); /* print what was held back */
+void diagnostics_drop(struct diagnostics *diagnostics);    /* forget it */
+
+/* compiler.c: one run of a unit's compiler, and the end of all that it started. */
+struct compiler {
+    const struct program *program;
+    struct unit *unit;
+    struct command command;
+    struct diagnostics diagnostics;
+    struct scratch scratch;  /* its temporary files */
+    double processor_before; /* seconds that earlier runs of the unit have taken */
+    struct caller {          /* what this program has changed of its own, and the compiler gets as it was */
+        sigset_t mask;
+        struct sigaction pipe, child;
+    } caller;
+};
+void compiler_start(struct compiler *compiler, unsigned threads); /* 0 threads: as the command line says */
+void compiler_clean_up(struct compiler *compiler); /* ends what is left of it, removes what it has not finished */
+bool compiler_was_killed(const struct compiler *compiler); /* it, or a program of its, by signal 9 */
+struct usage compiler_usage(const struct compiler *compiler);
+
+/* run.c: runs a unit to its end, and ends as the compiler did. */
+_Noreturn void run_unit(const struct program *program, struct unit *unit);
+
+#endif
