@@ -195,6 +195,12 @@ class EnvironmentChanged(MachineError):
     kind = "environment-changed"
 
 
+class CanaryFailed(MachineError):
+    """The small kernel that is built before a package does not build, or computes wrongly: it is the toolchain."""
+
+    kind = "canary-failed"
+
+
 # 6, 7, 8: the build
 
 
@@ -263,6 +269,12 @@ class ImportFailed(VerificationFailed):
     """The wheel does not import in a clean environment."""
 
     kind = "import-failed"
+
+
+class ProbeFailed(VerificationFailed):
+    """The recipe's probe got a wrong value, crashed, or used more time or memory than it may."""
+
+    kind = "probe-failed"
 
 
 class BelowRequirement(VerificationFailed):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from buildkit.errors import DependencyConflict
 from buildkit.machine.identity import Memo, file_identity
 from buildkit.machine.interpreter import Interpreter
-from buildkit.machine.torch_identity import TorchIdentity
+from buildkit.machine.torch_identity import NO_TORCH, TorchIdentity
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
@@ -50,6 +50,10 @@ class Loan:
     def modules(self) -> frozenset[str]:
         """Top-level module names that a wheel of another distribution must not hold."""
         return frozenset(entry.removesuffix(".py") for entry in self.entries if not entry.endswith(".dist-info"))
+
+
+NO_LOAN = Loan(NO_TORCH.location, (), ())
+"""Nothing is borrowed for a package that is built without torch."""
 
 
 def plan_loan(torch: TorchIdentity, python: Interpreter, memo: Memo) -> Loan:

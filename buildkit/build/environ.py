@@ -32,11 +32,13 @@ def backend_environment(
     recipe_environment: Mapping[str, str],
     passed: Mapping[str, str],
     chosen_compiler: Mapping[str, str],
+    torch: bool = True,
 ) -> dict[str, str]:
     """The environment as it goes into the key: placeholders for folders, no jobs.
 
     ``chosen_compiler`` holds CC and CXX where the person set them. ``passed`` are the variables that were
-    asked for by name; they and the recipe's win over the defaults here, never over :data:`OWNED`.
+    asked for by name; they and the recipe's win over the defaults here, never over :data:`OWNED`. Without
+    ``torch`` no variable that speaks to it is there.
     """
     for name in sorted({*recipe_environment, *passed} & OWNED):
         raise RecipeError(
@@ -76,6 +78,8 @@ def backend_environment(
         }
         if "CXX" in chosen_compiler:
             environment["NVCC_CCBIN"] = chosen_compiler["CXX"]
+    if not torch:
+        environment = {name: value for name, value in environment.items() if not name.startswith("TORCH_")}
     return {**environment, **recipe_environment, **passed}
 
 

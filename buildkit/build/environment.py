@@ -50,12 +50,12 @@ def ensure_build_environment(
         installer.install_lock(lock.path, python=interpreter, link_mode="copy")
         lend(folder, links)
         _check(folder, loan, python)
-        _compile(interpreter, site_packages(folder), pycache)
+        _compile(interpreter, site_packages(folder), pycache, torch="torch" in loan.names)
         write_manifest(folder, manifest)
     return folder
 
 
-def _compile(interpreter: Path, folders: Sequence[Path], pycache: Path) -> None:
+def _compile(interpreter: Path, folders: Sequence[Path], pycache: Path, *, torch: bool) -> None:
     """Byte code of the environment and of what a backend imports of torch, in the cache and nowhere else."""
     pycache.mkdir(parents=True, exist_ok=True)
     # Images often set PYTHONDONTWRITEBYTECODE, meant for their own layers: without byte code every import of
@@ -64,8 +64,9 @@ def _compile(interpreter: Path, folders: Sequence[Path], pycache: Path) -> None:
     environment = {**plain, "PYTHONPYCACHEPREFIX": str(pycache), "PYTHONNOUSERSITE": "1"}
     words = [str(interpreter), "-m", "compileall", "-q", *(str(folder) for folder in folders)]
     process.run(words, env=environment, timeout=300, check=False)
-    words = [str(interpreter), "-c", "import torch.utils.cpp_extension"]
-    process.run(words, env=environment, timeout=300, check=False)
+    if torch:
+        words = [str(interpreter), "-c", "import torch.utils.cpp_extension"]
+        process.run(words, env=environment, timeout=300, check=False)
 
 
 def make_proof_environment(

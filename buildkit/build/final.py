@@ -35,15 +35,16 @@ def finalise(
 ) -> Path:
     """Write the final wheel into ``out_dir`` and return its path; the same input gives the same bytes.
 
-    ``torch_version`` is torch's own (``2.13.0+cu130``), ``cuda`` its CUDA release (default: what that version
-    names); ``variant`` the declared target set (default: the table's for that CUDA). ``requires`` are added to
-    the wheel's own. ``build_facts`` go into the dist-info as JSON: they must not hold times or paths, or the
-    bytes would differ.
+    ``torch_version`` is torch's own (``2.13.0+cu130``; empty for a package without torch, which gets no pin),
+    ``cuda`` its CUDA release (default: what that version names); ``variant`` the declared target set (default: the
+    table's for that CUDA, none without torch). ``requires`` are added to the wheel's own. ``build_facts`` go into
+    the dist-info as JSON: they must not hold times or paths, or the bytes would differ.
     The platform tag stays as it is. Raises :class:`UnsafeWheel` for a wheel that does not open safely.
     """
     wheel = open_wheel(src_wheel)
     cuda = cuda or cuda_of_torch(torch_version)
-    variant = variant_targets(cuda) if variant is None else variant
+    if variant is None:
+        variant = variant_targets(cuda) if torch_version else ()
     label = local_label(torch_version=torch_version, cuda=cuda, targets=targets, variant=variant, device=device)
     version = with_local(wheel.version, label)
     stem = f"{distribution_stem(wheel)}-{version}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from buildkit.build.canary import foresee_canary
 from buildkit.build.context import Context
-from buildkit.build.pipeline import superset_of
+from buildkit.build.lookup import superset_of
 from buildkit.build.prepare import Prepared, prepare
 from buildkit.build.sizing import size_build
 from buildkit.build.survey import WouldInstall
@@ -35,12 +36,13 @@ def forecast(request: Request, configured: tuple[str, ...], context: Context) ->
     except WouldInstall as missing:
         prediction = Prediction(outcome="unknown", note=f"{missing.what} first")
         return Forecast(request.package, request.device, request.version, None, None, prediction, None)
+    summary = size_build(prepared, context, estimate=True).summary
     return Forecast(
         prepared.package.name,
         prepared.device,
         prepared.version,
         prepared.key,
-        size_build(prepared, context, estimate=True).summary,
+        summary.model_copy(update={"canary": foresee_canary(prepared, context)}),
         _predict(prepared, context),
         prepared.inputs.as_dict(),
     )

@@ -102,7 +102,7 @@ def install_proven(result: BuildResult, chosen: Path | None, context: Context) -
     verdict, wheel, subject = result.verdict, result.wheel, result.subject
     if verdict is None or wheel is None or subject is None:
         raise MachineError(f"{result.recipe} was not built")
-    if torch is None or torch.version != verdict.torch:
+    if verdict.torch and (torch is None or torch.version != verdict.torch):
         raise TorchMismatch(
             f"the wheel is for torch {verdict.torch}, and {python.prefix} holds {torch.version if torch else 'none'}",
             hint=f"install that torch there first (pip install 'torch=={verdict.torch}'), or use another environment",
@@ -120,6 +120,7 @@ def install_proven(result: BuildResult, chosen: Path | None, context: Context) -
                 timeout=IMPORT_TIMEOUT,
                 device=subject.device,
                 scratch=Path(own),
+                torch=bool(verdict.torch),
             )
 
     return install_wheel(wheel, _name(wheel), python, context, prove_there)

@@ -78,9 +78,11 @@ def torch_label(torch_version: str) -> str:
 
 
 def torch_pin(torch_version: str) -> str:
-    """The requirement on torch: ``torch==2.13.*`` for a release, the very version for a pre-release."""
+    """The requirement on torch: ``torch==2.13.*`` for a release, the very version for a pre-release; empty for none."""
     from packaging.version import Version
 
+    if not torch_version:
+        return ""
     version = Version(torch_version)
     return f"torch=={version.public}" if version.is_prerelease else f"torch=={version.major}.{version.minor}.*"
 
@@ -95,14 +97,14 @@ def local_label(
 ) -> str:
     """The label after the plus sign.
 
-    ``cuda`` is torch's CUDA release; ``variant`` the declared target set (empty: there is none, so targets are
-    named). A wheel for the CPU is ``pt2.13.cpu``.
+    ``cuda`` is torch's CUDA release (without torch, where ``torch_version`` is empty, the toolkit's); ``variant``
+    the declared target set (empty: there is none, so targets are named). A wheel for the CPU is ``pt2.13.cpu``.
     """
-    torch = torch_label(torch_version)
+    torch = [torch_label(torch_version)] if torch_version else []
     if device == "cpu":
-        return f"{torch}.cpu"
+        return ".".join([*torch, "cpu"])
     named = [] if variant and covers(targets, variant) else [target_label(target) for target in sorted(targets)]
-    return ".".join([torch, cuda_label(cuda) if cuda else "cuda", *named])
+    return ".".join([*torch, cuda_label(cuda) if cuda else "cuda", *named])
 
 
 def with_local(version: str, label: str) -> str:

@@ -55,7 +55,7 @@ def make_wheel(prepared: Prepared, context: Context, folder: Path, result: Build
     log_path = result.log or folder / "build.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
     sizing = size_build(prepared, context, estimate=True)
-    result.plan = sizing.summary
+    result.plan = sizing.summary.model_copy(update={"canary": result.canary.plan if result.canary else None})
     for note in result.notes:
         context.reporter.note(note)
     _check_shared(prepared, context)
@@ -127,6 +127,8 @@ def _frontend(
     prepared: Prepared, context: Context, folder: Path, source: Path, log: BinaryIO, result: BuildResult
 ) -> Frontend:
     """Environment, toolkit view and folders; the frontend that uses them."""
+    from buildkit.build.canary import is_canary
+
     for name in ("tmp", "home", "out"):
         shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).mkdir()
@@ -150,7 +152,7 @@ def _frontend(
         jobs=plan.jobs,
     )
     report = GuardReport()
-    on_line, on_sample = _watchers(context, report)
+    on_line, on_sample = _watchers(context, report, hasty=is_canary(prepared.package.loaded))
     return Frontend(
         source=source,
         python=environment_folder / "bin" / "python",
@@ -169,8 +171,9 @@ def _frontend(
 
 def protected_places(prepared: Prepared, context: Context) -> list[Path]:
     """What a build must not change: the lender of torch, the person's environment, and all that is shared."""
+    torch = prepared.survey.torch
     return [
-        prepared.survey.torch.location,
+        *([torch.location] if torch.present else []),
         prepared.survey.machine.python.prefix,
         context.places.cache,
         context.places.work,
@@ -187,8 +190,16 @@ def view_of(prepared: Prepared, context: Context) -> Path:
     return make_view(choice.toolkit, choice.fill, context.places.views / name, compiler=compiler)
 
 
-def _watchers(context: Context, report: GuardReport) -> tuple[Callable[[str], None], Callable[[Sample], None]]:
+def _watchers(
+    context: Context, report: GuardReport, *, hasty: bool
+) -> tuple[Callable[[str], None], Callable[[Sample], None]]:
+    """What is done with each line and sample. ``hasty``: the first compilation that fails ends the others."""
+    since_failure: list[Sample] = []
+    failed = False
+
     def on_line(line: str) -> None:
+        nonlocal failed
+        failed = failed or line.startswith("FAILED: ")
         status = NINJA.match(line)
         if status is not None:
             report.units = max(report.units, int(status[2]))
@@ -197,6 +208,10 @@ def _watchers(context: Context, report: GuardReport) -> tuple[Callable[[str], No
 
     def on_sample(sample: Sample) -> None:
         context.reporter.gauge(memory=sample.memory, elapsed=sample.elapsed)
+        if hasty and failed:
+            since_failure.append(sample)
+        if len(since_failure) > 1:  # by then the compiler's lines have come, which ninja prints after its own
+            raise BuildFailed("a compilation failed, and the others were ended")
 
     return on_line, on_sample
 
@@ -225,14 +240,14 @@ def _run(prepared: Prepared, context: Context, folder: Path, frontend: Frontend,
 
 def _final(prepared: Prepared, folder: Path, wheel: Path, seconds: float) -> Made:
     """Local version, torch pin and reproducible zip: what is proven is what is handed out."""
-    final = folder / "final"
+    final, toolkit = folder / "final", prepared.survey.toolkit
     shutil.rmtree(final, ignore_errors=True)
     final.mkdir()
     path = finalise(
         wheel,
         final,
         torch_version=prepared.survey.torch.version,
-        cuda=prepared.survey.torch.cuda,
+        cuda=prepared.survey.torch.cuda or (toolkit.toolkit.release if toolkit else None),
         targets=prepared.survey.targets,
         device=prepared.device,
         requires=prepared.package.loaded.recipe.runtime.requires,
@@ -250,7 +265,7 @@ def _facts(prepared: Prepared) -> dict[str, object]:
         "key": prepared.key,
         "device": prepared.device,
         "targets": [str(target) for target in prepared.survey.targets],
-        "torch": prepared.survey.torch.version,
+        "torch": prepared.survey.torch.version or None,
         "toolkit": toolkit.toolkit.version if toolkit else None,
         "source": prepared.source.sha256,
         "patches": [patch.name for patch in prepared.patches],
@@ -275,7 +290,7 @@ def guard_object(frontend: Frontend, budget: int) -> dict[str, object]:
 def _check_lenders(prepared: Prepared) -> None:
     """The borrowed torch must be the same one after the build."""
     before, site = prepared.survey.torch, prepared.survey.torch.location
-    after = identify_torch([site])
+    after = identify_torch([site]) if before.present else before
     if after != before:
         raise EnvironmentChanged(
             f"the build changed the torch it borrowed ({site})",

@@ -17,7 +17,7 @@ def rewrite(text: str, *, version: str, torch_pin: str, requires: Sequence[str])
     """METADATA with another version, torch pinned, and ``requires`` added where they are missing.
 
     Every requirement on torch goes; one that belongs to an extra keeps its marker and gets the pin. The pin
-    itself is added once, without a marker.
+    itself is added once, without a marker. Without a pin (an empty text) requirements on torch stay as they are.
     """
     headers, separator, body = _split(text)
     kept: list[str] = []
@@ -29,11 +29,12 @@ def rewrite(text: str, *, version: str, torch_pin: str, requires: Sequence[str])
             kept.append(f"Version: {version}\n" if name == "version" else header)
             continue
         place = len(kept) if place is None else place
-        pinned = _pinned(value, torch_pin)
+        pinned = _pinned(value, torch_pin) if torch_pin else value
         if pinned:
             kept.append(header if pinned == value else f"Requires-Dist: {pinned}\n")
             present.add(_canonical(pinned))
-    new = [f"Requires-Dist: {item}\n" for item in (torch_pin, *requires) if _canonical(item) not in present]
+    added = [item for item in (torch_pin, *requires) if item and _canonical(item) not in present]
+    new = [f"Requires-Dist: {item}\n" for item in added]
     at = len(kept) if place is None else place
     return "".join([*kept[:at], *new, *kept[at:]]) + separator + body
 

@@ -7,30 +7,33 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from buildkit.build.amending import amended
 from buildkit.build.context import Context
+from buildkit.build.lookup import stored
 from buildkit.build.make import Made, make_wheel
 from buildkit.build.package import remember_requires
 from buildkit.build.prepare import Prepared, prepare
-from buildkit.build.proof import Proof, Subject, driver_missing, prove, required_here, still_valid
+from buildkit.build.proof import Proof, Subject, driver_missing, not_built, prove, required_here, still_valid
+from buildkit.build.recording import MoreRequirements, recorded
 from buildkit.build.sizing import size_build
 from buildkit.build.tidy import tidy
-from buildkit.errors import CudabuildError, MachineError, StoreError
+from buildkit.errors import CudabuildError, MachineError
+from buildkit.machine.arch import parse_targets
 from buildkit.plan.model import PlanSummary
 from buildkit.plan.request import Request
 from buildkit.store.blobs import file_sha256
-from buildkit.store.builds import BuildRecord, BuildRecords
+from buildkit.store.builds import BuildRecords
 from buildkit.store.locks import once
 from buildkit.store.model import Entry, utc_now
-from buildkit.verify.verdict import Verdict, check_requirement
+from buildkit.verify.verdict import Verdict, check_requirement, read_verdict
 
-
-class MoreRequirements(Exception):
-    """The backend asked for requirements that the plan did not know: plan again with them."""
+if TYPE_CHECKING:
+    from buildkit.build.canary import Canary
 
 
 @dataclass
@@ -52,6 +55,8 @@ class BuildResult:
     """What the verdict is about; for proving the wheel again elsewhere."""
     guard: dict[str, Any] | None = None
     log: Path | None = None
+    canary: Canary | None = None
+    """What was built before it; None on a hit, for the CPU, and for the canary itself."""
     seconds: float = 0.0
     error: CudabuildError | None = None
     notes: list[str] = field(default_factory=list)
@@ -100,27 +105,50 @@ def _build(
     planned: Callable[[], None],
     result: BuildResult,
 ) -> None:
-    for _attempt in range(3):
+    def plan() -> Prepared:
         prepared = prepare(request, configured, context)
         planned()
+        return prepared
+
+    prepared, served = _obtain(plan, context, result)
+    _hand_out(served, out, context, result)
+    _require(result, prepared)
+
+
+def _obtain(plan: Callable[[], Prepared], context: Context, result: BuildResult) -> tuple[Prepared, Entry]:
+    """The entry of a plan: from the store, or made now. The plan is made again where the backend asks for more."""
+    for _attempt in range(3):
+        prepared = plan()
         _describe(result, prepared)
+        refresh = prepared.request.refresh
         try:
-            served = None if request.refresh else _from_store(prepared, context, result)
+            served = None if refresh else _from_store(prepared, context, result)
             if served is None:
                 result.plan = size_build(prepared, context).summary
                 with context.store.lock(prepared.key, _waiting(context)):
-                    served = None if request.refresh else _from_store(prepared, context, result)
+                    served = None if refresh else _from_store(prepared, context, result)
                     served = served or _make(prepared, context, result)
-            break
+            return prepared, served
         except MoreRequirements:
             continue
-    else:
-        raise CudabuildError("the backend asks for other requirements each time it is run")
-    result.entry = served
+    raise CudabuildError("the backend asks for other requirements each time it is run")
+
+
+def _hand_out(served: Entry, out: Path | None, context: Context, result: BuildResult) -> None:
     folder = (out or context.places.wheels / served.key[:16]).absolute()
+    result.entry, result.version = served, served.version
     result.wheel = context.store.hand_out(served, folder)
-    result.version = served.version
-    _require(result, prepared)
+
+
+def _build_canary(plan: Callable[[], Prepared], context: Context) -> BuildResult:
+    """The canary of a package, by the same way; what goes wrong is in the result."""
+    result = BuildResult(recipe="")
+    try:
+        _prepared, served = _obtain(plan, context, result)
+        _hand_out(served, None, context, result)
+    except CudabuildError as error:
+        result.error = error
+    return result
 
 
 def _waiting(context: Context) -> Callable[[], None]:
@@ -145,52 +173,59 @@ def _plan_of(prepared: Prepared, entry: Entry, context: Context) -> PlanSummary:
 
 def _from_store(prepared: Prepared, context: Context, result: BuildResult) -> Entry | None:
     """The entry of this key, or one with more targets; proven again where its proof is not valid here."""
-    lookup = context.store.get(prepared.key)
-    if lookup.note:
-        context.reporter.warn(lookup.note)
-    entry = lookup.entry or superset_of(prepared, context)
+    entry = stored(prepared, context)
     if entry is None:
         return None
     if entry.key != prepared.key:
         result.notes.append(f"served by an entry with more targets: {';'.join(entry.inputs['targets'])}")
     result.cache, result.build = "hit", entry.build
     result.plan = _plan_of(prepared, entry, context)
-    verdict = Verdict.model_validate(entry.verdict)
-    subject = Subject.of(prepared)
-    if not still_valid(verdict, subject, prepared.require, prepared.request.require):
+    verdict = read_verdict(entry.verdict)
+    subject = replace(Subject.of(prepared), targets=parse_targets(entry.inputs["targets"]))
+    if verdict is None or not still_valid(verdict, subject, prepared.require, prepared.request.require):
         context.reporter.note("the stored proof does not cover this machine: proving again")
-        verdict = _proven(_prove_again(entry, subject, context), result)
-        with suppress(StoreError):  # a read-only store keeps its older verdict
-            entry = context.store.amend(entry.model_copy(update={"verdict": verdict.model_dump(by_alias=True)}))
+        from buildkit.build.canary import stored_canary
+
+        stages = verdict.stages if verdict is not None else ()
+        again = replace(subject, canary=stored_canary(prepared, stages, context))
+        verdict = _proven(_prove_again(entry, again, context), result)
+        entry = amended(entry, verdict, context)
     result.verdict = verdict
     return entry
 
 
-def superset_of(prepared: Prepared, context: Context) -> Entry | None:
-    """A sound entry that differs only by holding more targets."""
-    from buildkit.machine.arch import covers, parse_targets
-
-    for candidate in context.store.candidates(prepared.family):
-        if covers(parse_targets(candidate.inputs["targets"]), prepared.survey.targets):
-            entry = context.store.get(candidate.key).entry
-            if entry is not None:
-                return entry
-    return None
-
-
 def _make(prepared: Prepared, context: Context, result: BuildResult) -> Entry:
+    from buildkit.build.canary import run_canary
+
     tidy(context.places)
     records = BuildRecords(context.places.store)
-    result.cache, result.build = "miss", result.build or records.new_id()
-    result.log = context.places.logs / f"{result.build}.log"
-    with _recorded(records, result), _build_folder(context.places.builds / prepared.key) as folder:
+    result.cache = "miss"
+    canary = result.canary = result.canary or run_canary(prepared, context, _build_canary)
+    result.build = result.build or records.new_id()
+    # Where the canary failed, its log is the one to read.
+    result.log = canary.log if canary and canary.error else context.places.logs / f"{result.build}.log"
+    with recorded(records, result):
+        _check_canary(prepared, canary, result)
+        return _make_and_prove(prepared, context, result)
+
+
+def _check_canary(prepared: Prepared, canary: Canary | None, result: BuildResult) -> None:
+    """Raise what went wrong with the canary, if anything did; the verdict then says how far it came."""
+    if canary is not None and canary.error is not None:
+        result.verdict = not_built(Subject.of(prepared), canary.stage)
+        raise canary.error
+
+
+def _make_and_prove(prepared: Prepared, context: Context, result: BuildResult) -> Entry:
+    with _build_folder(context.places.builds / prepared.key) as folder:
         made = make_wheel(prepared, context, folder, result)
         if made.discovered:
             remember_requires(context, prepared.source, prepared.question, made.discovered)
             raise MoreRequirements
         # The proof is of the wheel alone: what it was built from must be gone when it is imported.
         shutil.rmtree(folder / "src", ignore_errors=True)
-        proof = prove(made.wheel, Subject.of(prepared), context, built=made.seconds, log=result.log)
+        subject = replace(Subject.of(prepared), canary=result.canary)
+        proof = prove(made.wheel, subject, context, built=made.seconds, log=result.log)
         verdict = _proven(proof, result)
         return context.store.put(made.wheel, _entry(prepared, made, verdict, result))
 
@@ -248,27 +283,3 @@ def _require(result: BuildResult, prepared: Prepared) -> None:
     if result.verdict is not None:
         missing = driver_missing(result.verdict) and not prepared.survey.machine.gpus.gpus
         check_requirement(result.verdict, required_here(prepared.require, prepared.request.require, missing=missing))
-
-
-@contextmanager
-def _recorded(records: BuildRecords, result: BuildResult) -> Iterator[None]:
-    """Keep the build's record: running, then succeeded or failed with its cause."""
-    record = BuildRecord(
-        id=result.build or "",
-        key=result.key,
-        recipe=result.recipe,
-        started=utc_now(),
-        status="running",
-        log=str(result.log),
-    )
-    records.write(record)
-    try:
-        yield
-    except MoreRequirements:
-        raise
-    except BaseException as error:
-        kind = getattr(error, "kind", "error")
-        with suppress(StoreError):  # the cause is what counts
-            records.write(record.model_copy(update={"status": "failed", "finished": utc_now(), "error": kind}))
-        raise
-    records.write(record.model_copy(update={"status": "succeeded", "finished": utc_now()}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from buildkit.build import package as packages
@@ -24,11 +24,13 @@ from buildkit.build.survey import (
     targets_asked,
 )
 from buildkit.build.system import system_identity
+from buildkit.build.without_torch import headers_sha256, survey_without_torch
 from buildkit.errors import NoTarget, NoToolkit, TorchMismatch, UnsupportedTarget
 from buildkit.machine import compat
 from buildkit.machine.arch import runs_on
 from buildkit.plan.decide import TargetChoice, required_grade
 from buildkit.plan.key import TARGET_VARIABLES, KeyInputs, canonical, family_of, key_of
+from buildkit.plan.provable import refuse_unprovable
 from buildkit.plan.request import BuiltFor, Request, Requirement
 from buildkit.recipe.model import Patch
 from buildkit.recipe.selection import build_section_sha256, patches_that_apply
@@ -83,10 +85,18 @@ def prepare(request: Request, configured: tuple[str, ...], context: Context) -> 
             if request.device != "auto":
                 raise
             reason, choice = error.message, None
+    refuse_unprovable(
+        request.require,
+        device="cpu" if choice is None else "cuda",
+        targets=choice.targets if choice else (),
+        gpus=machine.gpus.gpus,
+        has_probe=package.loaded.recipe.verify.probe is not None,
+        package=package.name,
+    )
     source = packages.fetch(package, context)
     wanted = None if choice is None else configured
-    device, reason, whole = _surveyed(request, wanted, reason, machine, context, source)
-    return _complete(request, package, source, whole, device, reason, context)
+    device, reason, whole = _surveyed(request, wanted, reason, machine, context, package, source)
+    return complete(request, package, source, whole, device, reason, context)
 
 
 def _refuse_early(request: Request, choice: TargetChoice, context: Context) -> None:
@@ -106,13 +116,19 @@ def _surveyed(
     reason: str,
     machine: Machine,
     context: Context,
+    package: Package,
     source: FetchedSource,
 ) -> tuple[BuiltFor, str, Survey]:
-    setuptools_path = "setuptools" in (source.build_backend or "setuptools")
+    def surveyed(wanted: tuple[str, ...] | None) -> Survey:
+        if not package.loaded.recipe.build.torch:
+            return survey_without_torch(request, wanted, machine, context)
+        setuptools_path = "setuptools" in (source.build_backend or "setuptools")
+        return complete_survey(request, wanted, machine, context, setuptools_path=setuptools_path)
+
     if configured is not None:
         try:
-            whole = complete_survey(request, configured, machine, context, setuptools_path=setuptools_path)
-            if whole.torch.cuda is not None:
+            whole = surveyed(configured)
+            if whole.torch.cuda is not None or not whole.torch.present:
                 return "cuda", "", whole
             reason = f"torch {whole.torch.version} is a CPU-only build"
         except CPU_CAUSES as error:
@@ -121,10 +137,10 @@ def _surveyed(
             reason = error.message
     if reason:
         context.reporter.warn(f"building for the CPU only: {reason}")
-    return "cpu", reason, complete_survey(request, None, machine, context, setuptools_path=setuptools_path)
+    return "cpu", reason, surveyed(None)
 
 
-def _complete(
+def complete(
     request: Request,
     package: Package,
     source: FetchedSource,
@@ -133,6 +149,7 @@ def _complete(
     reason: str,
     context: Context,
 ) -> Prepared:
+    """The plan, once it is known what is built, where, and with what."""
     recipe = package.loaded.recipe
     values = _conditions(whole, device, source)
     patches = patches_that_apply(recipe, values)
@@ -144,10 +161,13 @@ def _complete(
         recipe_environment=recipe.build.environment(device),
         passed=passed,
         chosen_compiler=chosen_compiler(context.environ),
+        torch=whole.torch.present,
     )
     question = question_of(values, environment, [package.loaded.files[patch.file] for patch in patches], whole)
     lock = _lock(request, package, source, whole, question, context)
     inputs = key_inputs(package, source, whole, values, patches, environment, lock)
+    if not whole.torch.present and whole.toolkit is not None:
+        inputs = replace(inputs, system={**inputs.system, "toolkit": headers_sha256(whole.toolkit, context.memo)})
     return Prepared(
         request=request,
         package=package,
@@ -195,7 +215,7 @@ def gpu_here(whole: Survey) -> bool:
 def _conditions(whole: Survey, device: str, source: FetchedSource) -> dict[str, str]:
     compiler = whole.machine.compiler
     return {
-        "torch": whole.torch.version.partition("+")[0],
+        "torch": whole.torch.version.partition("+")[0] or "0",
         "cuda": whole.toolkit.toolkit.release if whole.toolkit else "0",
         "python": whole.machine.python.version,
         "gcc": compiler.version if compiler.kind == "gcc" else "0",
@@ -248,8 +268,8 @@ def key_inputs(
         recipe_build=build_section_sha256(package.loaded, version=package.version, values=values),
         targets=[str(target) for target in whole.targets],
         device=device,
-        torch=f"{torch.version} {torch.git_version} {torch.record_sha256}",
-        torch_closure=whole.loan.fingerprint,
+        torch=f"{torch.version} {torch.git_version} {torch.record_sha256}".strip(),
+        torch_closure=whole.loan.fingerprint if torch.present else "",
         toolkit=f"{whole.toolkit.toolkit.version} {whole.toolkit.identity}" if whole.toolkit else "",
         python=f"{python.implementation} {python.version} {python.abi}",
         interpreter=system.interpreter,

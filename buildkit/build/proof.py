@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from buildkit.build.borrow import Loan, make_links
 from buildkit.build.context import Context
@@ -14,21 +14,23 @@ from buildkit.build.environment import make_proof_environment
 from buildkit.build.prepare import Prepared
 from buildkit.diagnose.first import tail
 from buildkit.errors import CudabuildError
-from buildkit.machine.arch import Target, runs_on
+from buildkit.machine.arch import Target
 from buildkit.machine.gpus import Gpu
 from buildkit.machine.interpreter import Interpreter
 from buildkit.machine.torch_identity import TorchIdentity
 from buildkit.process import SECRET_NAME
 from buildkit.recipe.loader import LoadedRecipe
 from buildkit.store.blobs import file_sha256
+from buildkit.verify.device_code import shared_objects
 from buildkit.verify.imports import run_imports
-from buildkit.verify.probes import run_probe
-from buildkit.verify.stages import NO_GPU, Audit, Recorder, audit_wheel
-from buildkit.verify.verdict import Grade, Verdict, make_verdict, valid_here
+from buildkit.verify.stages import Audit, Recorder, audit_wheel
+from buildkit.verify.verdict import Grade, Stage, Verdict, make_verdict, valid_here
+
+if TYPE_CHECKING:
+    from buildkit.build.canary import Canary
 
 IMPORT_TIMEOUT = 300.0
 """Seconds for one import of torch and the package; slow disks and cold caches need most of it."""
-PROBE_TIMEOUT = 600.0
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,11 @@ class Subject:
     torch: TorchIdentity
     loan: Loan
     gpus: Sequence[Gpu]
+    driver: str = ""
+    """Version of the GPUs' driver, where there is one."""
     device_reason: str = ""
+    canary: Canary | None = None
+    """What its toolchain made before it; None where that is not known here."""
 
     @classmethod
     def of(cls, prepared: Prepared) -> Subject:
@@ -56,8 +62,14 @@ class Subject:
             torch=prepared.survey.torch,
             loan=prepared.survey.loan,
             gpus=machine.gpus.gpus,
+            driver=machine.gpus.driver or "",
             device_reason=prepared.device_reason,
         )
+
+    @property
+    def probe_sha256(self) -> str | None:
+        """Hash of the recipe's probe; None where it has none."""
+        return self.loaded.files.get(self.loaded.recipe.verify.probe or "")
 
     @property
     def capabilities(self) -> tuple[str, ...]:
@@ -75,8 +87,8 @@ class Proof:
 
 
 def still_valid(verdict: Verdict, subject: Subject, require: Grade, asked: Grade | None) -> bool:
-    """Whether a stored verdict counts on this machine; ``asked`` is the grade that was typed."""
-    return valid_here(
+    """Whether a stored verdict counts on this machine, with the probe as it is now; ``asked`` is the grade typed."""
+    return verdict.probe_sha256 == subject.probe_sha256 and valid_here(
         verdict,
         require=required_here(require, asked, missing=driver_missing(verdict) and not subject.gpus),
         torch=subject.torch.version,
@@ -98,6 +110,8 @@ def prove(wheel: Path, subject: Subject, context: Context, *, built: float | Non
     """
     recorder = Recorder()
     error: CudabuildError | None = None
+    if subject.canary is not None:
+        recorder.stages.append(subject.canary.stage)
     if built is not None:
         asked = {"reason": subject.device_reason} if subject.device_reason else {}
         recorder.passed("build", built, {"device": subject.device, **asked})
@@ -107,11 +121,15 @@ def prove(wheel: Path, subject: Subject, context: Context, *, built: float | Non
             _stages(wheel, subject, context, recorder, Path(scratch), log)
         except CudabuildError as cause:
             error = cause
+    verdict = _verdict(subject, recorder.stages, wheel_sha256=file_sha256(wheel))
+    return Proof(verdict, error, driver_missing(verdict))
+
+
+def _verdict(subject: Subject, stages: Sequence[Stage], *, wheel_sha256: str) -> Verdict:
     recipe = subject.loaded.recipe
-    executed = next((s for s in recorder.stages if s.name == "probe" and s.outcome == "passed"), None)
-    verdict = make_verdict(
-        recorder.stages,
-        wheel_sha256=file_sha256(wheel),
+    return make_verdict(
+        stages,
+        wheel_sha256=wheel_sha256,
         device=subject.device,
         targets=tuple(str(target) for target in subject.targets),
         python=subject.python.abi,
@@ -119,15 +137,21 @@ def prove(wheel: Path, subject: Subject, context: Context, *, built: float | Non
         torch_record_sha256=subject.torch.record_sha256,
         recipe=recipe.name,
         recipe_sha256=subject.loaded.sha256,
-        probe_sha256=subject.loaded.files.get(recipe.verify.probe or ""),
-        capability=executed.evidence.get("capability") if executed else None,
+        probe_sha256=subject.probe_sha256,
     )
-    return Proof(verdict, error, driver_missing(verdict))
+
+
+def not_built(subject: Subject, canary: Stage) -> Verdict:
+    """The verdict where there is no wheel, because the canary before it failed."""
+    skipped = Stage(name="build", outcome="not-executed", seconds=0.0, detail="the canary failed")
+    return _verdict(subject, [canary, skipped], wheel_sha256="")
 
 
 def _stages(
     wheel: Path, subject: Subject, context: Context, recorder: Recorder, scratch: Path, log: Path | None
 ) -> None:
+    from buildkit.build.smoking import smoke_stage
+
     context.reporter.phase("audit", "device code and linked libraries")
     with recorder.stage("audit") as stage:
         audit = _audit(wheel, subject, scratch / "unpacked", log)
@@ -153,9 +177,11 @@ def _stages(
             timeout=IMPORT_TIMEOUT,
             device=subject.device,
             scratch=scratch,
+            torch=subject.torch.present,
         )
         stage.evidence, stage.outcome, stage.detail = found.evidence(), found.outcome, found.detail
-    _probe(subject, context, recorder, python, environment)
+    smoke_stage(subject, python, environment, scratch, context, recorder)
+    _probe(subject, context, recorder, python, environment, scratch)
 
 
 def _audit(wheel: Path, subject: Subject, folder: Path, log: Path | None) -> Audit:
@@ -197,26 +223,35 @@ def proof_environment(scratch: Path, context: Context) -> dict[str, str]:
     }
 
 
-def _probe(subject: Subject, context: Context, recorder: Recorder, python: Path, environment: dict[str, str]) -> None:
+def _probe(
+    subject: Subject,
+    context: Context,
+    recorder: Recorder,
+    python: Path,
+    environment: dict[str, str],
+    scratch: Path,
+) -> None:
     probe = subject.loaded.recipe.verify.probe
-    if probe is None or subject.device != "cuda":
+    if probe is None or any(stage.name == "import" and stage.outcome != "passed" for stage in recorder.stages):
         return
-    gpu = gpu_for(subject.targets, subject.gpus)
-    if gpu is None:
-        recorder.not_executed("probe", "no GPU here runs these targets" if subject.gpus else NO_GPU)
-        return
-    context.reporter.phase("probe", f"on {gpu.name}")
-    # CUDA counts the fastest GPU first, NVML by slot: only the UUID makes sure that the one that is named ran it.
-    chosen = {**environment, "CUDA_VISIBLE_DEVICES": gpu.uuid} if gpu.uuid else environment
+    from buildkit.build.probing import ProbeSubject, canary_module, probe_stage
+
+    unpacked = scratch / "unpacked"
     with recorder.stage("probe") as stage:
-        file = subject.loaded.folder / probe
-        stage.evidence = run_probe(python, file, gpu, env=chosen, timeout=PROBE_TIMEOUT)
-
-
-def gpu_for(targets: Sequence[Target], gpus: Sequence[Gpu]) -> Gpu | None:
-    """The first GPU here that runs code for one of the targets (any GPU where no target is known)."""
-    fitting = (gpu for gpu in gpus if not targets or any(runs_on(target, gpu.capability) for target in targets))
-    return next(fitting, None)
+        asked = ProbeSubject(
+            probe=subject.loaded.folder / probe,
+            device=subject.device,
+            targets=subject.targets,
+            python=python,
+            objects={path.relative_to(unpacked).as_posix(): path for path in shared_objects(unpacked)},
+            torch_lib=subject.torch.location / "torch" / "lib" if subject.torch.present else None,
+            gpus=subject.gpus,
+            driver=subject.driver,
+            environment=environment,
+            mcubes=canary_module(subject.canary.wheel if subject.canary else None, scratch / "mcubes"),
+            protected=[subject.torch.location, context.places.cache, context.places.work],
+        )
+        probe_stage(asked, context, scratch, stage)
 
 
 def required_here(require: Grade, asked: Grade | None, *, missing: bool) -> Grade:

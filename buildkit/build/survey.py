@@ -175,9 +175,12 @@ def _usable(torch: TorchIdentity, request: Request) -> TorchIdentity:
     return torch
 
 
-def choose_toolkit(request: Request, torch: TorchIdentity, machine: Machine, context: Context) -> ToolkitChoice:
-    """A toolkit of torch's CUDA major, complete, or completed from wheels. Raises NoToolkit, IncompleteToolkit."""
-    wanted = torch.cuda or ""
+def choose_toolkit(request: Request, cuda: str | None, machine: Machine, context: Context) -> ToolkitChoice:
+    """A toolkit of the major of ``cuda`` (torch's), complete, or completed from wheels.
+
+    Raises NoToolkit, IncompleteToolkit.
+    """
+    wanted = cuda or ""
     found = find_toolkits(context.environ, request.cuda_home, context.memo)
     if request.cuda_home is not None and found:
         compat.check_torch_toolkit(wanted, found[0].release)
@@ -273,7 +276,7 @@ def complete_survey(
     loan = plan_loan(torch, machine.python, context.memo)
     if configured is None:
         return Survey(machine, torch, loan, None, (), ())
-    toolkit = choose_toolkit(request, torch, machine, context)
+    toolkit = choose_toolkit(request, torch.cuda, machine, context)
     release = toolkit.toolkit.release
     notes = [*toolkit.notes, *compat.check_torch_toolkit(torch.cuda, release)]
     notes += compat.check_compiler(machine.compiler.version, release, kind=machine.compiler.kind)

@@ -66,7 +66,8 @@ def build_all(packages: tuple[str, ...], options: dict[str, Any]) -> int:
                 result = build(request, asked.settings.targets, context, out=options["out"], planned=watch.freeze)
             results.append(result)
             if len(packages) == 1 and result.entry is not None and "/" not in package and request.source is None:
-                leave_receipt(words, result, watch, context.store.wheel(result.entry))
+                store = context.store
+                leave_receipt(words, result, watch, store.wheel(result.entry), store.witness(result.entry))
             if result.error is not None and result.error.exit_code in {130, 143}:
                 break
     return print_results(results, as_json=options["as_json"])

@@ -58,19 +58,16 @@ def list_command(as_json: bool) -> int:
 @click.argument("entry")
 @json_option
 def show_command(entry: str, as_json: bool) -> int:
-    """Show ENTRY (a build's id, the beginning of a key, a wheel's file name, or `last`): inputs and proof."""
+    """Show ENTRY (a build's id, the beginning of a key, a wheel's file name, or `last`): its proof and its inputs."""
+    from buildkit.cli.show_page import show
+    from buildkit.cli.show_schema import entry_object
+
     context = make_context(Asked.read({}), Silent())
-    found = context.store.find(entry)
+    found = entry_object(context.store.find(entry))
     if as_json:
-        print_json({"schema": SCHEMA, **_entry_object(found), "inputs": found.inputs, "verdict": found.verdict})
-        return 0
-    answer(f"{found.filename}")
-    for name in ("key", "build", "created", "sha256", "size", "seconds"):
-        answer(f"  {name:14} {getattr(found, name)}")
-    for name, value in found.inputs.items():
-        answer(f"  {name:14} {value}")
-    for stage in found.verdict["stages"]:
-        answer(f"  proof {stage['name']:8} {stage['outcome']:13} {stage.get('detail', '')}".rstrip())
+        print_json(found.model_dump(mode="json", by_alias=True))
+    else:
+        show(found)
     return 0
 
 

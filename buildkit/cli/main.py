@@ -83,7 +83,8 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    as_json = "--json" in words
+    own = words[: words.index("--")] if "--" in words else words  # what follows are another program's options
+    as_json = "--json" in own
     open_missing_streams()
     try:
         with ending_signals():

@@ -84,6 +84,7 @@ _PLAN_OPTIONS = (
     click.option("--refresh", is_flag=True, help="Build again, and resolve the build requirements again."),
     click.option("--offline", is_flag=True, help="Use only what is in the cache."),
     click.option("--find-links", multiple=True, metavar="DIR|URL", help="More places to find packages in."),
+    click.option("--no-canary", is_flag=True, help="Compile without building the small test kernel first."),
     click.option("--recipes", "recipes_folder", type=_PATH, metavar="DIR", help="Look for recipes here first."),
     click.option("--pass-env", multiple=True, metavar="NAME[=VALUE]",
                  help="Let the backend see this variable; it becomes part of the key."),
@@ -150,6 +151,7 @@ class Asked:
             offline=bool(options.get("offline")),
             find_links=tuple(options.get("find_links", ())),
             recipes=_existing(options.get("recipes_folder"), "--recipes") or settings.recipes,
+            canary=not options.get("no_canary"),
             passed_environment=passed_variables(names, self.environ),
         )
 

@@ -72,9 +72,10 @@ def _tell(found: Any) -> None:
     if summary is not None:
         for name, value in (
             ("targets", ", ".join(summary.targets) or "none (CPU)"),
-            ("torch", f"{summary.torch} ({summary.python})"),
+            ("torch", f"{summary.torch or 'none'} ({summary.python})"),
             ("toolkit", summary.toolkit or "none"),
             ("compiler", summary.compiler),
+            ("canary", summary.canary or "none: nothing is compiled for CUDA"),
             ("jobs", f"{summary.jobs}: {summary.jobs_reason}"),
             ("time", f"about {summary.expected_seconds:.0f} s" if summary.expected_seconds else "not known"),
             ("deadline", f"{summary.timeout:.0f} s: {summary.timeout_reason}"),

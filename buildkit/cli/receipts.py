@@ -29,12 +29,16 @@ _INCLUDED = ("/usr/local/include", "/usr/include")
 """Where every compiler looks without being told: a header that is added here can change a wheel."""
 
 
+Witnesses = Mapping[str, tuple[int, int, int, int, int] | None]
+"""Files with their identities."""
+
+
 def ignored(places: Places) -> list[Path]:
     """Folders whose content is no input: what is stored, remembered or logged, and this program itself."""
     cache = places.cache
     own = [places.store, places.memo, places.pycache, places.wheels, places.logs, places.builds, cache / "receipts"]
     package = Path(__file__).parents[1]
-    code = [folder for folder in package.iterdir() if folder.is_dir() and folder.name not in {"machine", "_recipes"}]
+    code = [folder for folder in package.iterdir() if folder.is_dir() and folder.name not in {"machine", "_share"}]
     # Not all of this program: its tables of facts (under machine) and its recipes decide plans like any other file.
     return [*own, *code]
 
@@ -50,8 +54,8 @@ def expected(package: str, recipes: Path | None, environ: Mapping[str, str], cwd
     yield from (folder / name / "recipe.toml" for folder in search_path(recipes, cwd, environ))
 
 
-def leave_receipt(words: Sequence[str], result: BuildResult, watch: Watch, blob: Path) -> None:
-    """Write the receipt, unless something about the plan was in doubt."""
+def leave_receipt(words: Sequence[str], result: BuildResult, watch: Watch, blob: Path, entry: Witnesses) -> None:
+    """Write the receipt, unless something about the plan was in doubt. A new verdict changes ``entry``, and ends it."""
     file = receipt_file(words)
     if file is None or watch.doubtful or result.error is not None or result.wheel is None:
         return
@@ -59,4 +63,4 @@ def leave_receipt(words: Sequence[str], result: BuildResult, watch: Watch, blob:
     if any(map(receipt.decides_nothing, passed)):  # somebody lets the backend see one after all
         return
     answer = {**result_object(result), "cache": "hit", "guard": None}
-    receipt.write(file, watch.seen, receipt.facts_of_machine(), blob, answer)
+    receipt.write(file, {**watch.seen, **entry}, receipt.facts_of_machine(), blob, answer)

@@ -9,12 +9,24 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
+from pydantic import BaseModel
 
 from buildkit.cli.commands import COMMANDS
 from buildkit.cli.main import cli
-from buildkit.cli.schema import BuildObject, ErrorObject, GuardObject, JsonModel, WheelObject, causes, schema_text
+from buildkit.cli.schema import BuildObject, ErrorObject, GuardObject, WheelObject, causes, schema_text
 from buildkit.cli.settings import CONFIG_VARIABLE, PREFIX, Settings
+from buildkit.cli.show_schema import EntryObject, show_schema_text
+from buildkit.cli.verify_schema import (
+    CodeObject,
+    DeviceObject,
+    EnvironmentObject,
+    FindingObject,
+    InstalledObject,
+    installed_schema_text,
+)
 from buildkit.errors import CudabuildError
+from buildkit.verify.coverage import Ran, TargetRow
+from buildkit.verify.verdict import Stage, Verdict
 
 BEGIN = "<!-- generated: begin (python -m buildkit.cli.reference) -->"
 END = "<!-- generated: end -->"
@@ -64,11 +76,21 @@ def settings_text() -> str:
 
 def json_text() -> str:
     """A table for each object of the answer that has its descriptions in ``schema.py``."""
-    sections: tuple[tuple[str, type[JsonModel]], ...] = (
+    sections: tuple[tuple[str, type[BaseModel]], ...] = (
         ("The object", BuildObject),
         ("`wheel`", WheelObject),
         ("`guard`", GuardObject),
         ("`error`", ErrorObject),
+        ("`verdict`", Verdict),
+        ("`verdict.stages`", Stage),
+        ("`verdict.rows`", TargetRow),
+        ("`verdict.rows.runs`", Ran),
+        ("The object of `cache show`", EntryObject),
+        ("A result of `verify --installed`", InstalledObject),
+        ("`findings`", FindingObject),
+        ("`code`", CodeObject),
+        ("`environment`", EnvironmentObject),
+        ("`environment.gpus`", DeviceObject),
     )
     return "\n\n".join(f"### {title}\n\n{_doc(model)}\n\n{_keys(model)}" for title, model in sections)
 
@@ -87,6 +109,8 @@ def write_reference(folder: Path) -> None:
         page = folder / name
         page.write_text(with_generated(page.read_text("utf-8"), text()), "utf-8")
     (folder / "build.schema.json").write_text(schema_text(), "utf-8")
+    (folder / "show.schema.json").write_text(show_schema_text(), "utf-8")
+    (folder / "verify.schema.json").write_text(installed_schema_text(), "utf-8")
 
 
 def _section(title: str, command: click.Command, level: str, hidden: set[str | None]) -> list[str]:
@@ -146,7 +170,7 @@ def _examples(epilog: str) -> str:
     return "\n".join(line.removeprefix("  ") for line in lines)
 
 
-def _keys(model: type[JsonModel]) -> str:
+def _keys(model: type[BaseModel]) -> str:
     rows = ["| key | meaning |", "|---|---|"]
     for name, field in model.model_fields.items():
         inner = "See below." if field.description is None else field.description
@@ -154,7 +178,7 @@ def _keys(model: type[JsonModel]) -> str:
     return "\n".join(rows)
 
 
-def _doc(model: type[JsonModel]) -> str:
+def _doc(model: type[BaseModel]) -> str:
     return " ".join((model.__doc__ or "").replace("``", "`").split())
 
 

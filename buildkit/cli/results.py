@@ -85,6 +85,8 @@ def _tell_object(value: Mapping[str, Any]) -> None:
     say(f"{value['recipe']} {value['version']}: {source} in {value['seconds']:.1f} s, proven: {grade}")
     for stage in value["verdict"]["stages"]:
         say(f"  {stage['name']:10} {stage['outcome']:13} {stage['detail'] or evidence_line(stage['evidence'])}")
+    for row in value["verdict"]["rows"]:
+        say(f"  target {row['target']:13} {row['summary']}")
     say(f"wheel: {value['wheel']['path']}")
 
 

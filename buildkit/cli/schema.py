@@ -106,7 +106,7 @@ def causes() -> list[type[CudabuildError]]:
 
 def build_schema() -> dict[str, Any]:
     """JSON schema (draft 2020-12) of the object on standard output."""
-    schema = _open(ANSWER.json_schema(by_alias=True, mode="validation"))
+    schema = open_schema(ANSWER.json_schema(by_alias=True, mode="validation"))
     kinds = sorted({cause.kind for cause in causes()} | {CudabuildError.kind})
     schema["$defs"]["ErrorObject"]["properties"]["kind"]["examples"] = kinds
     return {
@@ -121,12 +121,12 @@ def schema_text() -> str:
     return json.dumps(build_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
-def _open(schema: Any) -> Any:
+def open_schema(schema: Any) -> Any:
     """The schema without ``additionalProperties: false``: readers must let keys pass that came later."""
     if isinstance(schema, list):
-        return [_open(item) for item in schema]
+        return [open_schema(item) for item in schema]
     if isinstance(schema, dict):
-        kept = {key: _open(value) for key, value in schema.items()}
+        kept = {key: open_schema(value) for key, value in schema.items()}
         if kept.get("additionalProperties") is False:
             del kept["additionalProperties"]
         return kept

@@ -32,7 +32,7 @@ RULES = (
     Rule(
         re.compile(
             r"died due to signal 9|Killed signal terminated program|fatal error: Killed|virtual memory exhausted|"
-            r"std::bad_alloc|Cannot allocate memory|out of memory allocating|^Killed\b|LLVM ERROR: out of memory"
+            r"std::bad_alloc|Cannot allocate memory|out of memory allocating|^\s*Killed\b|LLVM ERROR: out of memory"
         ),
         OutOfMemory,
         "a compiler was killed for lack of memory",

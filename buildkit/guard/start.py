@@ -62,18 +62,19 @@ def supervisor_command(
     *,
     control: int,
     cwd: Path,
-    writable: Sequence[Path],
+    writable: Sequence[Path] | None,
     protected: Sequence[Path],
     scratch: Path | None,
 ) -> list[str]:
-    """The words that start the supervisor."""
+    """The words that start the supervisor; with ``writable`` None it isolates nothing."""
+    rules = () if writable is None else isolation_rules(writable, protected)
     return [
         str(program),
         f"--control={control}",
         f"--parent={os.getpid()}",
         f"--directory={cwd}",
         *([f"--scratch={scratch}"] if scratch is not None else []),
-        *isolation_arguments(isolation_rules(writable, protected)),
+        *isolation_arguments(rules),
         "--",
         *command,
     ]
@@ -84,7 +85,7 @@ def start_supervisor(
     *,
     cwd: Path,
     env: Mapping[str, str],
-    writable: Sequence[Path],
+    writable: Sequence[Path] | None,
     protected: Sequence[Path],
     scratch: Path | None,
 ) -> Running:

@@ -44,7 +44,7 @@ def run_guarded(
     log: BinaryIO,
     deadline: float | None,
     stall: float | None,
-    writable: Sequence[Path],
+    writable: Sequence[Path] | None,
     protected: Sequence[Path],
     scratch: Path | None,
     on_line: Callable[[str], None],
@@ -56,6 +56,7 @@ def run_guarded(
     or carriage return) to ``on_line``. ``deadline`` is a time of ``time.monotonic``; after ``stall`` seconds without
     output and without processor time the command counts as stalled. Where namespaces are permitted it sees a read-only
     file system but for ``writable``, devices and the temporary folders; ``protected`` folders are read-only there too.
+    With ``writable`` None it writes wherever its user may: for a person's own program, not for a package's build.
     ``scratch`` is removed by the supervisor if this process dies meanwhile; else it is the caller's to remove.
 
     Raises :class:`ProgramMissing` or :class:`ProgramFailed` when the command cannot be started, :class:`BuildFailed`

@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from buildkit.errors import MachineError, NoCompiler
+from buildkit.errors import CanaryFailed, MachineError, NoCompiler
 from buildkit.machine.identity import Memo, combined_sha256, file_identity, is_settled
 from buildkit.process import ProgramFailed, run
 
@@ -65,6 +65,41 @@ def find_host_compiler(environ: Mapping[str, str], memo: Memo) -> HostCompiler:
             memo.put("compiler", str(path), identity, answer.model_dump(mode="json"))
     content = combined_sha256({"driver": path.resolve(), **answer.files}, memo, key=str(path))
     return HostCompiler(path, answer.kind, answer.version, answer.machine, content)
+
+
+def check_word(compiler: HostCompiler, environ: Mapping[str, str], memo: Memo) -> None:
+    """CanaryFailed where a compiler compiles as another release than the one it says it is.
+
+    What it defines (``__GNUC__``) is what nvcc and every header go by; what it says is what the tables, patches and
+    torch's own checks go by. A wrapper, or a link in the wrong place, can make the two differ.
+    """
+    said = f"{compiler.kind} {compiler.version}"
+    macro = "__GNUC__" if compiler.kind == "gcc" else "__clang_major__"
+    lines = _macros(compiler, environ, memo)
+    line = next((line for line in lines if line.startswith(f"#define {macro} ")), "")
+    if line.rpartition(" ")[2] == compiler.version.partition(".")[0]:
+        return
+    raise CanaryFailed(
+        f"{compiler.path} says that it is {said}, and compiles as another one",
+        evidence=f"{line or lines[0]} ({compiler.path} -dM -E), and it says {said}",
+        hint="name the compiler itself, such as CC=gcc-12 CXX=g++-12, or unset CXX",
+    )
+
+
+def _macros(compiler: HostCompiler, environ: Mapping[str, str], memo: Memo) -> list[str]:
+    """What the compiler defines by itself of its own release; remembered by its content."""
+    known = memo.get("compiler-macros", str(compiler.path), compiler.identity)
+    if isinstance(known, list):
+        return [str(line) for line in known]
+    words = [str(compiler.path), "-dM", "-E", "-x", "c++", os.devnull]
+    try:
+        told = run(words, env={**environ, "LC_ALL": "C.UTF-8"}, timeout=30).stdout.splitlines()
+    except ProgramFailed as error:
+        return [error.evidence or error.message]
+    lines = [line for line in told if re.match(r"#define __(GNUC|clang_major)__ ", line)]
+    if lines:
+        memo.put("compiler-macros", str(compiler.path), compiler.identity, [*lines])
+    return lines or ["it defines neither __GNUC__ nor __clang_major__"]
 
 
 def glibc_version() -> str:

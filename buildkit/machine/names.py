@@ -6,11 +6,12 @@ A name is used only where a person typed one, or where an old driver knows no ca
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
 from buildkit.machine.facts import gpu_table
-from buildkit.machine.target import Capability, Target, known_notation
+from buildkit.machine.target import Capability, Target, known_notation, runs_on
 
 # Words after a GPU's name that do not change its capability: memory, form factor, edition.
 _HARMLESS = re.compile(
@@ -109,3 +110,10 @@ def capability_of_device(name: str) -> Capability | None:
             return None
         words = words[1:]
     return None
+
+
+def gpus_that_run(targets: Iterable[Target]) -> list[tuple[Capability, tuple[str, ...]]]:
+    """The known GPUs that run code for one of the targets: by compute capability, with their names."""
+    wanted = tuple(targets)
+    groups = ((known_notation(group.capability).capability, group.names) for group in gpu_table().gpu)
+    return [(device, names) for device, names in groups if any(runs_on(target, device) for target in wanted)]

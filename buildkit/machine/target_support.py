@@ -25,7 +25,7 @@ class _Maker:
     """The toolkit, the torch and the kind of project that together make a target."""
 
     toolkit: str  # "13.0"
-    torch: str  # "2.13.0+cu130"
+    torch: str | None  # "2.13.0+cu130"; None: a package without torch
     torch_cuda: str | None  # "13.0"; None where it cannot be told
     setuptools_path: bool
 
@@ -46,20 +46,21 @@ def check_targets(
     targets: Sequence[Target],
     *,
     toolkit: str,
-    torch: str,
+    torch: str | None,
     setuptools_path: bool = True,
     torch_cuda: str | None = None,
     reduce: bool = False,
 ) -> TargetDecision:
     """Decide whether this toolkit (``13.0``) and torch (``2.13.0+cu130``) can make every target.
 
-    ``setuptools_path``: torch.utils.cpp_extension reads the list; a CMake project takes more. ``torch_cuda`` is the
-    CUDA that torch was built with, where its version does not say it.
+    ``torch`` is None for a package without it: then the toolkit alone decides. ``setuptools_path``:
+    torch.utils.cpp_extension reads the list; a CMake project takes more. ``torch_cuda`` is the CUDA that torch was
+    built with, where its version does not say it.
     A list that a person typed is refused whole (UnsupportedTarget, a sentence for each target that does not fit);
     with ``reduce`` (a list from an exported variable) what does not fit is replaced or left out, with a note each,
     and only a list of which nothing is left is refused.
     """
-    maker = _Maker(short_release(toolkit), torch, torch_cuda or cuda_of_torch(torch), setuptools_path)
+    maker = _maker(toolkit, torch, torch_cuda, setuptools_path=setuptools_path)
     refused = {target: reason for target in targets if (reason := maker.refusal(target)) is not None}
     assumed = _assumptions(maker)
     if not refused:
@@ -78,11 +79,16 @@ def check_targets(
 
 
 def makeable_targets(
-    *, toolkit: str, torch: str, setuptools_path: bool = True, torch_cuda: str | None = None
+    *, toolkit: str, torch: str | None, setuptools_path: bool = True, torch_cuda: str | None = None
 ) -> tuple[Target, ...]:
     """Every target that this toolkit and torch can make, suffixed ones included; what ``all`` is taken from."""
-    maker = _Maker(short_release(toolkit), torch, torch_cuda or cuda_of_torch(torch), setuptools_path)
+    maker = _maker(toolkit, torch, torch_cuda, setuptools_path=setuptools_path)
     return tuple(target for target in facts.toolkit_targets(toolkit) if maker.refusal(target) is None)
+
+
+def _maker(toolkit: str, torch: str | None, torch_cuda: str | None, *, setuptools_path: bool) -> _Maker:
+    told = cuda_of_torch(torch) if torch is not None else None
+    return _Maker(short_release(toolkit), torch, torch_cuda or told, setuptools_path)
 
 
 def cuda_of_torch(torch: str) -> str | None:
@@ -124,7 +130,9 @@ def _by_toolkit(target: Target, toolkit: str) -> str | None:
 
 
 def _by_path(target: Target, maker: _Maker) -> str | None:
-    if not maker.setuptools_path or target.without_ptx in facts.setuptools_targets(maker.torch):
+    if maker.torch is None or not maker.setuptools_path:
+        return None
+    if target.without_ptx in facts.setuptools_targets(maker.torch):
         return None
     torch = f"torch {short_release(maker.torch)}"
     if target.suffix == "f":
@@ -135,7 +143,7 @@ def _by_path(target: Target, maker: _Maker) -> str | None:
 def _by_torch(target: Target, maker: _Maker) -> str | None:
     """A kernel is of no use where torch itself has no code for the GPU."""
     for need in facts.torch_table().needs:
-        if target.major not in need.majors:
+        if maker.torch is None or target.major not in need.majors:
             continue
         too_old = release_number(maker.torch) < release_number(need.torch)
         cuda = maker.torch_cuda
@@ -151,7 +159,7 @@ def _assumptions(maker: _Maker) -> tuple[str, ...]:
         notes.append(f"CUDA {maker.toolkit} is not in cudabuild's tables: nvcc itself will tell what it can make.")
     elif known.release != maker.toolkit:
         notes.append(f"CUDA {maker.toolkit} is not in cudabuild's tables: taken to make what {known.release} makes.")
-    if facts.torch_release(maker.torch) is None:
+    if maker.torch is not None and facts.torch_release(maker.torch) is None:
         notes.append(f"torch {short_release(maker.torch)} is not in cudabuild's tables: the nearest release counts.")
     return tuple(notes)
 
@@ -172,6 +180,7 @@ def _unsupported(maker: _Maker, refused: dict[Target, str], kept: Sequence[Targe
         else f"possible here: {torch_arch_list(plain) or 'nothing: install another torch or toolkit'}"
     )
     listed = ", ".join(str(target) for target in refused)
+    beside = f" with torch {maker.torch}" if maker.torch is not None else ""
     return UnsupportedTarget(
-        f"CUDA {maker.toolkit} with torch {maker.torch} cannot build for {listed}. {' '.join(sentences)}", hint=hint
+        f"CUDA {maker.toolkit}{beside} cannot build for {listed}. {' '.join(sentences)}", hint=hint
     )

@@ -35,6 +35,15 @@ class TorchIdentity:
     location: Path
     hip: str | None
 
+    @property
+    def present(self) -> bool:
+        """False for :data:`NO_TORCH` only."""
+        return self.version != ""
+
+
+NO_TORCH = TorchIdentity("", None, "", "", Path("/nonexistent"), None)
+"""In torch's place where a package is built without it."""
+
 
 def identify_torch(site_packages: Sequence[Path]) -> TorchIdentity | None:
     """The torch that ``import torch`` would find in these folders, in their order; None if there is none.

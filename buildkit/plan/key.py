@@ -57,7 +57,8 @@ class KeyInputs:
     requirements: str
     """Hash of the lock of the build requirements."""
     system: dict[str, str]
-    """Header or library that the recipe names, to the hash of the file found."""
+    """Header or library that the recipe names, to the hash of the file found; for a package without torch also
+    ``toolkit``: every header of the toolkit, of which the field of that name holds but the telling ones."""
     variant: list[str]
     """The declared target set of the variant: it decides the local version."""
     build_edition: int = BUILD_EDITION

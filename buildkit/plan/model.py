@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 Outcome = Literal["hit", "superset", "miss", "unknown"]
+CanaryPlan = Literal["hit", "miss", "off"]
 
 
 class PlanModel(BaseModel):
@@ -29,6 +30,8 @@ class PlanSummary(PlanModel):
     toolkit: str | None
     compiler: str
     require: str
+    canary: CanaryPlan | None = None
+    """Whether the store has the kernel that is built before the package; None where nothing is compiled for CUDA."""
     expected_seconds: float | None
     notes: tuple[str, ...] = ()
     jobs_reason: str = ""

@@ -49,5 +49,7 @@ class Request:
     offline: bool = False
     find_links: tuple[str, ...] = ()
     recipes: Path | None = None
+    canary: bool = True
+    """Whether the small kernel is built and run before a CUDA package is compiled."""
     passed_environment: dict[str, str] = field(default_factory=dict)
     """Variables that the backend may see because the person asked for it; part of the key."""

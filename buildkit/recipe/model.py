@@ -171,6 +171,12 @@ class Patch(Section):
 class BuildSection(Section):
     """What the build needs, and how much."""
 
+    torch: bool = Field(
+        True,
+        strict=True,
+        description="Whether it is a PyTorch extension. false: a CUDA package that knows nothing of torch; no torch is "
+        "in its environment, key, local version or requirements, and one wheel serves beside any.",
+    )
     requires: tuple[Requirement, ...] = Field(
         (), description="Build requirements that the package does not declare itself, beside the builder's own."
     )
@@ -232,8 +238,8 @@ class VerifySection(Section):
     )
     probe: Inside | None = Field(
         None,
-        description="Functional test, relative to the recipe's folder. Run with the device as its only argument; "
-        "prints one JSON object, and ends with a message and a non-zero status on a wrong value.",
+        description="Functional test, relative to the recipe's folder: its `checks(device, tools)` yields what was "
+        "expected and what it got; see below.",
     )
 
 

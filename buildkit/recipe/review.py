@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import re
 from collections.abc import Iterator
@@ -55,9 +56,12 @@ def _files(loaded: LoadedRecipe) -> Iterator[Problem]:
     probe = loaded.recipe.verify.probe
     if probe is not None:
         try:
-            compile((loaded.folder / probe).read_bytes(), probe, "exec")
+            body = ast.parse((loaded.folder / probe).read_bytes(), probe).body
         except (SyntaxError, ValueError) as error:
             yield Problem(("verify", "probe"), f"{probe} is not Python: {error}")
+            return
+        if not any(isinstance(node, ast.FunctionDef) and node.name == "checks" for node in body):
+            yield Problem(("verify", "probe"), f"{probe} defines no checks(device, tools): nothing else of it is run")
 
 
 def _unproven(loaded: LoadedRecipe) -> Iterator[Problem]:
@@ -66,5 +70,5 @@ def _unproven(loaded: LoadedRecipe) -> Iterator[Problem]:
         yield Problem(("verify", "imports"), "nothing is imported, so no build of it gets beyond 'audited'")
     if not verify.cuda_proof:
         yield Problem(("verify", "cuda-proof"), "not there, and a CPU-only wheel would import just as well")
-    if verify.probe is None:
+    if verify.probe is None and loaded.recipe.build.torch:  # a probe's kernels are recorded through torch
         yield Problem(("verify", "probe"), "not there, so no build of it gets beyond 'imported'")

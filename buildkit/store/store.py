@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.errors import NoSuchBuild, StoreError
+from buildkit.file_identity import FileIdentity, identity_if_any
 from buildkit.store import locks
 from buildkit.store.blobs import Blobs, copy_out, file_sha256
 from buildkit.store.disk import Step, disk_causes, make_folder, new_file, no_step, sync_folder, write_all
@@ -66,6 +67,10 @@ class Store:
     def wheel(self, entry: Entry) -> Path:
         """Where the store keeps an entry's wheel (under its hash: use :meth:`hand_out` for a named copy)."""
         return self.blobs.path(entry.sha256)
+
+    def witness(self, entry: Entry) -> dict[str, FileIdentity | None]:
+        """The file that holds an entry, and which it is now: another one once its verdict was replaced."""
+        return {str(self._entry(entry.key)): identity_if_any(self._entry(entry.key))}
 
     def hand_out(self, entry: Entry, folder: Path) -> Path:
         """Copy an entry's wheel into ``folder`` under its own name and return the path.

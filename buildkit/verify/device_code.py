@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -141,7 +142,7 @@ def agree(images: Sequence[ListedImage], fatbins: Sequence[Fatbin]) -> bool:
 def parse_kernels(text: str) -> list[list[str]]:
     """Kernel names per machine-code image, in the order of ``cuobjdump -symbols``."""
     starts = [match.start() for match in re.finditer(r"^Fatbin elf code:", text, re.M)]
-    blocks = (text[start:end] for start, end in zip(starts, [*starts[1:], len(text)], strict=True))
+    blocks = (text[start:end] for start, end in pairwise([*starts, len(text)]))
     return [_KERNEL.findall(block) for block in blocks]
 
 

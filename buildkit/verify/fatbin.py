@@ -63,6 +63,28 @@ def read_fatbins(path: Path) -> tuple[Fatbin, ...]:
             return tuple(_walk(view, start, min(start + size, len(view)), section["sh_addr"]))
 
 
+def has_device_code(path: Path) -> bool:
+    """Whether an ELF file has a section of fatbins with something in it; False for any other file."""
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.elffile import ELFFile
+
+    with path.open("rb") as stream:
+        try:
+            section = ELFFile(stream).get_section_by_name(".nv_fatbin")
+        except ELFError:
+            return False
+        return section is not None and section["sh_size"] > 0
+
+
+def read_only_text(path: Path) -> bytes:
+    """The read-only data of the host part of an ELF file (``.rodata``), where its strings stand."""
+    from elftools.elf.elffile import ELFFile
+
+    with path.open("rb") as stream:
+        sections = ELFFile(stream).iter_sections()
+        return b"\0".join(found.data() for found in sections if found.name.startswith((".rodata", ".lrodata")))
+
+
 def _walk(view: mmap.mmap, start: int, end: int, address: int) -> list[Fatbin]:
     found: list[Fatbin] = []
     position = start

@@ -54,6 +54,7 @@ def _pattern(stems: tuple[str, ...]) -> re.Pattern[str]:
 
 _FOREIGN = _pattern(TORCH + CUDA + DRIVER)
 _DRIVER = _pattern(DRIVER)
+_TORCH = _pattern(TORCH)
 
 
 def is_grafted(name: str) -> bool:
@@ -64,3 +65,8 @@ def is_grafted(name: str) -> bool:
 def is_driver_library(name: str) -> bool:
     """Whether a needed library comes with the GPU driver, and so may be absent on a build machine."""
     return _DRIVER.fullmatch(name) is not None
+
+
+def is_torch_library(name: str) -> bool:
+    """Whether a needed library is one of torch's own."""
+    return _TORCH.fullmatch(name) is not None

@@ -1,8 +1,8 @@
 """Run inside the clean environment: ``python -I import_script.py REQUEST ANSWER`` (two paths of JSON files).
 
-Imports torch, then each module, then resolves each proof of CUDA. The answer is written anew after every
-step, to a file: whatever a package prints, and however hard it dies, what was reached is known. Standard
-library only, and nothing newer than Python 3.8.
+Imports torch (unless the package is one without it), then each module, then resolves each proof of CUDA. The
+answer is written anew after every step, to a file: whatever a package prints, and however hard it dies, what was
+reached is known. Standard library only, and nothing newer than Python 3.8.
 """
 
 from __future__ import annotations
@@ -107,9 +107,10 @@ def main() -> None:
         sys.__excepthook__(kind, error, trace)
 
     sys.excepthook = unhandled
-    answer.set(step="import torch")
-    torch = importlib.import_module("torch")
-    answer.set(torch=str(torch.__version__))
+    if request["torch"]:
+        answer.set(step="import torch")
+        torch = importlib.import_module("torch")
+        answer.set(torch=str(torch.__version__))
     import_modules(answer, request["imports"])
     for proof in request["cuda_proof"]:
         resolve(answer, proof)

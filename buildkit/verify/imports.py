@@ -45,14 +45,16 @@ class ImportEvidence:
         return {"torch": self.torch, "modules": self.modules, "cuda_proof": self.proofs}
 
 
-def import_command(python: Path, request: Path, answer: Path, env: Mapping[str, str]) -> list[str]:
-    """The command for the clean environment's Python.
+def import_command(
+    python: Path, request: Path, answer: Path, env: Mapping[str, str], script: Path = _SCRIPT
+) -> list[str]:
+    """The command for the clean environment's Python: the script, and where it reads and writes.
 
     ``-I`` keeps the caller's PYTHON* variables and folder out; a byte-code prefix is therefore an option.
     """
     prefix = env.get("PYTHONPYCACHEPREFIX")
     options = ["-X", f"pycache_prefix={prefix}"] if prefix else []
-    return [str(python), "-I", "-X", "faulthandler", *options, str(_SCRIPT), str(request), str(answer)]
+    return [str(python), "-I", "-X", "faulthandler", *options, str(script), str(request), str(answer)]
 
 
 def run_imports(
@@ -64,20 +66,24 @@ def run_imports(
     timeout: float,
     device: Literal["cuda", "cpu"],
     scratch: Path | None = None,
+    torch: bool = True,
+    elsewhere: Sequence[Path] = (),
 ) -> ImportEvidence:
     """Import torch, then each module, in the environment of ``python``, and resolve the proofs of CUDA.
 
     ``env`` is the whole environment of the process, ``timeout`` in seconds, ``scratch`` the folder for the
-    empty working folder (default: the temporary one). With device ``cpu`` nothing of CUDA is asked for. Raises
+    empty working folder (default: the temporary one). With device ``cpu`` nothing of CUDA is asked for, without
+    ``torch`` nothing of torch. Raises
     :class:`ImportFailed`, or :class:`CpuOnlyWheel` when a proof is missing. Where only the GPU driver is missing
-    the outcome is ``not-executed``.
+    the outcome is ``not-executed``. ``elsewhere`` are folders beside site-packages that modules may come from.
     """
     proofs = list(cuda_proof) if device == "cuda" else []
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="imports-", dir=scratch) as folder:
         request, answer, empty = (Path(folder) / name for name in ("request.json", "answer.json", "empty"))
         empty.mkdir()
-        request.write_text(json.dumps({"imports": list(imports), "cuda_proof": proofs}), encoding="utf-8")
+        asked = {"torch": torch, "imports": list(imports), "cuda_proof": proofs}
+        request.write_text(json.dumps(asked), encoding="utf-8")
         command = import_command(python, request, answer, env)
         try:
             done = process.run(command, env=env, cwd=empty, timeout=timeout, check=False)
@@ -88,7 +94,7 @@ def run_imports(
                 evidence=error.evidence,
                 hint=_hint(facts),
             ) from error
-        facts = read_answer(answer)
+        facts = allowing(read_answer(answer), elsewhere)
     return judge_imports(facts, done.returncode, done.stderr, seconds=time.monotonic() - started)
 
 
@@ -101,6 +107,17 @@ def read_answer(path: Path) -> dict[str, Any]:
     defaults = {"step": "the start of Python", "done": False, "torch": None, "error": None}
     empty: dict[str, Any] = {"modules": {}, "proofs": {}, "missing_proofs": {}, "foreign": {}}
     return {**defaults, **empty, **(answer if isinstance(answer, dict) else {})}
+
+
+def allowing(facts: Mapping[str, Any], elsewhere: Sequence[Path]) -> dict[str, Any]:
+    """The answer, with modules from these folders (real paths) counted as the environment's own."""
+    ours = {
+        name: place
+        for name, place in facts["foreign"].items()
+        if any(Path(place).is_relative_to(folder.resolve()) for folder in elsewhere)
+    }
+    foreign = {name: place for name, place in facts["foreign"].items() if name not in ours}
+    return {**facts, "foreign": foreign, "modules": {**facts["modules"], **ours}}
 
 
 def judge_imports(facts: Mapping[str, Any], returncode: int, stderr: str, *, seconds: float) -> ImportEvidence:
@@ -116,7 +133,7 @@ def judge_imports(facts: Mapping[str, Any], returncode: int, stderr: str, *, sec
         )
     if not facts["done"] or returncode != 0:
         raise ImportFailed(
-            f"Python {_ending(returncode)} during {facts['step']} in a clean environment",
+            f"Python {how_it_ended(returncode)} during {facts['step']} in a clean environment",
             evidence=_fatal_line(stderr),
             hint=_hint(facts),
         )
@@ -152,10 +169,12 @@ def driver_absent(message: str) -> str:
 def _evidence(
     facts: Mapping[str, Any], outcome: Literal["passed", "not-executed"], detail: str, seconds: float
 ) -> ImportEvidence:
-    return ImportEvidence(outcome, detail, str(facts["torch"]), dict(facts["modules"]), dict(facts["proofs"]), seconds)
+    torch = str(facts["torch"] or "none")
+    return ImportEvidence(outcome, detail, torch, dict(facts["modules"]), dict(facts["proofs"]), seconds)
 
 
-def _ending(returncode: int) -> str:
+def how_it_ended(returncode: int) -> str:
+    """``ended with exit status 1``, ``died of SIGSEGV``."""
     if returncode >= 0:
         return f"ended with exit status {returncode}"
     try:
@@ -170,6 +189,6 @@ def _fatal_line(stderr: str) -> str:
 
 
 def _hint(facts: Mapping[str, Any]) -> str:
-    if facts["torch"] is None:
+    if facts["step"] == "import torch":
         return "torch itself does not import there: cudabuild doctor"
     return "see the log of this build: cudabuild log last"

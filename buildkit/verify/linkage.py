@@ -8,7 +8,7 @@ libraries, torch's and nvidia's folders, the system's, and the interpreter.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,15 +66,26 @@ def inspect_linkage(folder: Path, *, site_packages: Sequence[Path], interpreter:
     ``site_packages`` are the folders that hold torch and the nvidia packages; ``interpreter`` is the Python
     executable the wheel is for.
     """
-    own = shared_objects(folder)
-    finder = LibraryFinder(own, site_packages, interpreter)
+    named = {path: path.relative_to(folder).as_posix() for path in shared_objects(folder)}
+    return inspect_objects(named, site_packages=site_packages, interpreter=interpreter)
+
+
+def inspect_objects(
+    named: Mapping[Path, str], *, site_packages: Sequence[Path], interpreter: Path, installed: bool = False
+) -> Linkage:
+    """As :func:`inspect_linkage`, for one package's objects wherever they lie, with the paths to record of them.
+
+    ``installed``: they are where they will stay, so that an absolute RUNPATH counts.
+    """
+    own = list(named)
+    finder = LibraryFinder(own, site_packages, interpreter, installed=installed)
     program = interpreter.resolve()
     scope = [program, *finder.closure([_PRELOADED]), *finder.closure(finder.needed(program)), *own]
     with ExitStack() as stack:
         tables = _Tables(stack)
-        found = [_inspect(path, path.relative_to(folder).as_posix(), finder, tables, scope) for path in own]
+        found = [_inspect(path, shown, finder, tables, scope) for path, shown in named.items()]
     dynamics = [dynamic for path in own if (dynamic := finder.dynamic(path)) is not None]
-    grafted = [path.relative_to(folder).as_posix() for path in own if _is_grafted(path, finder)]
+    grafted = [shown for path, shown in named.items() if _is_grafted(path, finder)]
     return Linkage(tuple(entry for entry in found if entry is not None), newest_versions(dynamics), tuple(grafted))
 
 
@@ -117,8 +128,11 @@ def newest_versions(dynamics: Iterable[Dynamic]) -> dict[str, str]:
 class LibraryFinder:
     """Finds needed libraries by name, as the process of an ``import torch`` would; remembers what it read."""
 
-    def __init__(self, own: Sequence[Path], site_packages: Sequence[Path], interpreter: Path) -> None:
+    def __init__(
+        self, own: Sequence[Path], site_packages: Sequence[Path], interpreter: Path, *, installed: bool = False
+    ) -> None:
         """``own`` are the wheel's objects; every folder is listed once, the system's cache asked at need."""
+        self._installed = installed
         self._places: dict[str, Path] = {}
         self._dynamics: dict[Path, Dynamic | None] = {}
         self._system: dict[str, Path] | None = None
@@ -136,6 +150,18 @@ class LibraryFinder:
         if name in self._system:
             return self._system[name]
         return next((path for folder in _SYSTEM_FOLDERS if (path := Path(folder) / name).exists()), None)
+
+    def beside(self, path: Path, name: str) -> Path | None:
+        """Where an object's own RUNPATH says that a library is; absolute folders count for what is installed only.
+
+        What a wheel finds by an absolute path lies on the machine that built it.
+        """
+        dynamic = self.dynamic(path)
+        for folder in dynamic.search if dynamic is not None else ():
+            own = re.sub(r"^\$(ORIGIN|\{ORIGIN\})", str(path.parent), folder)
+            if (own != folder or self._installed) and (Path(own) / name).is_file():
+                return Path(own) / name
+        return None
 
     def dynamic(self, path: Path) -> Dynamic | None:
         """The dynamic section of a library, read once."""
@@ -185,7 +211,7 @@ def _inspect(
     dynamic = finder.dynamic(path)
     if dynamic is None:
         return None
-    places = {name: finder.find(name) for name in dynamic.needed}
+    places = {name: finder.find(name) or finder.beside(path, name) for name in dynamic.needed}
     absent = [name for name, place in places.items() if place is None]
     driver = tuple(name for name in absent if is_driver_library(name))
     missing = tuple(name for name in absent if name not in driver)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from buildkit.errors import CudabuildError
 from buildkit.machine.arch import Target
-from buildkit.verify.verdict import Outcome, Stage
+from buildkit.verify.verdict import Outcome, Stage, StageName
 
 NO_GPU = "no GPU visible"
 
@@ -33,7 +33,7 @@ class Recorder:
         self.stages: list[Stage] = []
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[Running]:
+    def stage(self, name: StageName) -> Iterator[Running]:
         """Record the enclosed work as a stage. A cause raised in it makes the stage ``failed`` and goes on up."""
         running = Running()
         started = time.monotonic()
@@ -45,15 +45,15 @@ class Recorder:
             raise
         self._record(name, running.outcome, time.monotonic() - started, running.evidence, running.detail)
 
-    def passed(self, name: str, seconds: float, evidence: dict[str, Any]) -> None:
+    def passed(self, name: StageName, seconds: float, evidence: dict[str, Any]) -> None:
         """Record a stage that was passed before: the build itself."""
         self._record(name, "passed", seconds, evidence, "")
 
-    def not_executed(self, name: str, detail: str = NO_GPU) -> None:
+    def not_executed(self, name: StageName, detail: str = NO_GPU) -> None:
         """Record a stage that could not run here; what was only inspected is never called executed."""
         self._record(name, "not-executed", 0.0, {}, detail)
 
-    def _record(self, name: str, outcome: Outcome, seconds: float, evidence: dict[str, Any], detail: str) -> None:
+    def _record(self, name: StageName, outcome: Outcome, seconds: float, evidence: dict[str, Any], detail: str) -> None:
         self.stages.append(
             Stage(name=name, outcome=outcome, seconds=round(seconds, 3), evidence=evidence, detail=detail)
         )

@@ -1,27 +1,27 @@
-"""Known answers of cumcubes on the GPU: a plane, a sphere, and the file writer that its patch repairs.
+"""cumcubes: a plane, a sphere, and the file writer that its patch repairs. It has code for CUDA only.
 
-Run with the device as its only argument (cumcubes has CUDA code only). Prints one JSON object; a wrong
-value ends it with a message and status 1. Vertices are in index units on a cubic grid without ``scale``,
-shared between triangles; faces are int32.
+Vertices are in index units on a cubic grid without ``scale``, shared between triangles; faces are int32.
 """
 
-import json
+from __future__ import annotations
+
 import math
-import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cumcubes
 import torch
 
+DEVICES = ("cuda",)
 SIZE = 32
 CENTRE = (14.5, 15.5, 17.5)  # three different numbers: swapped axes show
 RADIUS = 10.0
 
 
-def expect(holds: bool, text: str) -> None:
-    if not holds:
-        raise SystemExit(f"cumcubes: {text}")
+def check(name: str, expected: Any, got: Any, tolerance: float = 0.0) -> dict[str, Any]:
+    return {"name": name, "expected": expected, "got": got, "tolerance": tolerance}
 
 
 def area(vertices: torch.Tensor, faces: torch.Tensor) -> float:
@@ -29,49 +29,43 @@ def area(vertices: torch.Tensor, faces: torch.Tensor) -> float:
     return torch.linalg.cross(b - a, c - a).norm(dim=1).sum().item() / 2
 
 
-def check_plane(device: str) -> None:
+def plane(device: str) -> Iterator[dict[str, Any]]:
     """The field x on 8 x 8 x 8 points crosses 3.5 in a square of 7 x 7 cells."""
     field = torch.arange(8, dtype=torch.float32, device=device).view(8, 1, 1).expand(8, 8, 8).contiguous()
     vertices, faces = cumcubes.marching_cubes(field, 3.5)
-    expect(len(vertices) == 64 and len(faces) == 98, f"the plane has {len(vertices)} vertices and {len(faces)} faces")
-    expect(bool((vertices[:, 0] == 3.5).all()), "a vertex is off the plane x = 3.5")
-    expect(abs(area(vertices, faces) - 49) < 1e-3, f"the plane's area is {area(vertices, faces)}, not 49")
+    yield check("plane: vertices", 64, len(vertices))
+    yield check("plane: faces", 98, len(faces))
+    yield check("plane: every x", [3.5] * 64, vertices[:, 0].tolist())
+    yield check("plane: area", 49.0, area(vertices, faces), 1e-3)
 
 
-def check_sphere(device: str) -> tuple[torch.Tensor, torch.Tensor, dict[str, float]]:
+def sphere(device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Vertices and faces of a sphere's distance field, and the vertices' distances to its centre."""
     axis = torch.arange(SIZE, dtype=torch.float32, device=device)
-    grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
+    points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
     centre = torch.tensor(CENTRE, device=device)
-    vertices, faces = cumcubes.marching_cubes((grid - centre).norm(dim=-1) - RADIUS, 0.0)
-    expect(len(vertices) > 1000, f"a sphere of radius 10 has {len(vertices)} vertices")
-    worst = ((vertices - centre).norm(dim=1) - RADIUS).abs().max().item()
-    # Linear interpolation of a distance field misses a sphere by less than 1 / (8 * RADIUS).
-    expect(worst < 0.02, f"a vertex is {worst:.4f} cells off the sphere")
-    euler = len(vertices) - len(faces) / 2
-    expect(euler == 2, f"the sphere is not closed: Euler characteristic {euler}")
-    error = area(vertices, faces) / (4 * math.pi * RADIUS**2) - 1
-    expect(abs(error) < 0.02, f"the sphere's area is off by {error:.2%}")
-    return vertices, faces, {"vertices": len(vertices), "worst": worst, "area_error": error}
+    vertices, faces = cumcubes.marching_cubes((points - centre).norm(dim=-1) - RADIUS, 0.0)
+    return vertices, faces, (vertices - centre).norm(dim=1)
 
 
-def check_writer(vertices: torch.Tensor, faces: torch.Tensor) -> None:
+def written(vertices: torch.Tensor, faces: torch.Tensor) -> Iterator[dict[str, Any]]:
+    """A PLY file: a vertex is three floats and three bytes, a face its count and three indices of four bytes each."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "sphere.ply"
         cumcubes.save_mesh(vertices, faces, filename=str(file))
-        header, mark, body = file.read_bytes().partition(b"end_header\n")
-    expect(header.startswith(b"ply\n") and bool(mark), "save_mesh writes no PLY header")
-    # A vertex is three floats and three bytes, a face its count and three indices of four bytes each.
-    size = 15 * len(vertices) + 16 * len(faces)
-    expect(len(body) == size, f"save_mesh writes {len(body)} bytes after the header, not {size}")
+        header, _, body = file.read_bytes().partition(b"end_header\n")
+    yield check("save_mesh: a PLY header", "ply", header[:3].decode("ascii", "replace"))
+    yield check("save_mesh: bytes after it", 15 * len(vertices) + 16 * len(faces), len(body))
 
 
-def main() -> None:
-    device = sys.argv[1] if len(sys.argv) > 1 else "cuda"
-    check_plane(device)
-    vertices, faces, evidence = check_sphere(device)
-    check_writer(vertices, faces)
-    torch.cuda.synchronize()
-    print(json.dumps(evidence))
-
-
-main()
+def checks(device: str, tools: Any) -> Iterator[dict[str, Any]]:
+    """A mesh with a known shape, then one that fills many blocks."""
+    del tools  # nothing of it is needed
+    yield from plane(device)
+    vertices, faces, distances = sphere(device)
+    yield check("sphere: has vertices", True, len(vertices) > 1000)
+    # Linear interpolation of a distance field misses a sphere by less than 1 / (8 * RADIUS).
+    yield check("sphere: worst distance to it", 0.0, (distances - RADIUS).abs().max().item(), 0.02)
+    yield check("sphere: Euler characteristic", 2.0, len(vertices) - len(faces) / 2)
+    yield check("sphere: area", 4 * math.pi * RADIUS**2, area(vertices, faces), 0.02 * 4 * math.pi * RADIUS**2)
+    yield from written(vertices, faces)

@@ -68,7 +68,7 @@ def test_a_build_says_what_it_proved(built: Built, cache: Path) -> None:
     assert answer["plan"]["targets"] == ["12.0"]
     assert answer["plan"]["torch"] == "2.13.0+cu130"
     assert answer["verdict"]["grade"] == "imported"
-    assert [stage["name"] for stage in answer["verdict"]["stages"]] == ["build", "audit", "import"]
+    assert [stage["name"] for stage in answer["verdict"]["stages"]] == ["canary", "build", "audit", "import", "smoke"]
     assert answer["guard"]["survivors"] == 0
     assert answer["guard"]["peak_memory"] > 0
     wheel = Path(answer["wheel"]["path"])

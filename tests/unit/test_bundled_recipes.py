@@ -12,6 +12,7 @@ import pytest
 
 from buildkit.recipe.loader import LoadedRecipe, bundled_recipes, list_recipes, load_recipe
 from buildkit.recipe.review import review
+from buildkit.verify.probe_request import probe_devices
 
 NAMES = sorted(folder.name for folder in bundled_recipes().iterdir() if (folder / "recipe.toml").is_file())
 
@@ -33,8 +34,11 @@ def test_each_proves_cuda_and_imports_something(bundled: LoadedRecipe) -> None:
     assert verify.cuda_objects
 
 
-def test_each_is_fetched_by_hash_or_commit(bundled: LoadedRecipe) -> None:
-    assert all(version.sha256 or version.rev for version in bundled.recipe.versions)
+def test_each_is_fetched_by_hash_or_commit_or_is_of_this_project(bundled: LoadedRecipe) -> None:
+    own = [bundled.folder / version.folder for version in bundled.recipe.versions if version.folder]
+    assert all((folder / "pyproject.toml").is_file() for folder in own)
+    assert all(folder.resolve().is_relative_to(bundled_recipes().parent / "csrc") for folder in own)
+    assert all(version.sha256 or version.rev or version.folder for version in bundled.recipe.versions)
     assert all("0" * 40 not in (version.sha256 or version.rev or "") for version in bundled.recipe.versions)
 
 
@@ -56,14 +60,19 @@ def test_no_file_lies_there_that_the_recipe_does_not_name(bundled: LoadedRecipe)
     assert {name for name in there if "__pycache__" not in name} == {"recipe.toml", *bundled.files}
 
 
-def test_probes_take_the_device_and_print_one_json_object(bundled: LoadedRecipe) -> None:
-    assert bundled.recipe.verify.probe is not None
-    text = (bundled.folder / bundled.recipe.verify.probe).read_text("utf-8")
-    tree = ast.parse(text)
+def test_probes_return_typed_checks(bundled: LoadedRecipe) -> None:
+    """Read as text: what they import is not here."""
+    if bundled.recipe.verify.probe is None:
+        assert not bundled.recipe.build.torch, "a package with torch has a probe"
+        return
+    probe = bundled.folder / bundled.recipe.verify.probe
+    tree = ast.parse(probe.read_text("utf-8"))
     assert ast.get_docstring(tree)
-    assert "sys.argv[1]" in text
-    assert "torch.cuda.synchronize()" in text
-    assert len(re.findall(r"print\(json\.dumps\(", text)) == 1
+    assert "cuda" in probe_devices(probe)
+    (checks,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "checks"]
+    assert [argument.arg for argument in checks.args.args] == ["device", "tools"]
+    called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    assert not called & {"print", "exit", "SystemExit", "main"}, "the runner judges, and writes the answer"
 
 
 def test_patches_are_unified_diffs_with_a_reason(bundled: LoadedRecipe) -> None:

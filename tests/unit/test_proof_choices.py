@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from buildkit.build.borrow import sound_distributions
-from buildkit.build.proof import gpu_for, required_here
+from buildkit.build.probing import gpu_for
+from buildkit.build.proof import required_here
 from buildkit.build.verification import _device
 from buildkit.machine.arch import parse_targets
 from buildkit.machine.gpus import Gpu

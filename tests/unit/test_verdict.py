@@ -15,18 +15,31 @@ from buildkit.verify.verdict import (
     Grade,
     Outcome,
     Stage,
+    StageName,
     Verdict,
     check_requirement,
+    executed_on,
     grade_of,
     make_verdict,
     meets,
+    merged,
+    read_verdict,
     valid_here,
 )
 
-GPU: dict[str, Any] = {"device_uuid": "GPU-12345678"}
+KERNEL = {"name": "add_one(float*, long)", "object": "fast/_C.so", "launches": 1}
+GPU: dict[str, Any] = {
+    "device": "NVIDIA H200",
+    "device_uuid": "GPU-12345678",
+    "capability": "9.0",
+    "driver": "580.65",
+    "kernels": [KERNEL],
+    "ran": [{"object": "fast/_C.so", "by": "sass", "target": "9.0"}],
+}
+OBJECT = {"path": "fast/_C.so", "elf": ["9.0"], "ptx": ["9.0"], "units": 1}
 
 
-def stage(name: str, outcome: Outcome = "passed", **evidence: Any) -> Stage:
+def stage(name: StageName, outcome: Outcome = "passed", **evidence: Any) -> Stage:
     return Stage(name=name, outcome=outcome, seconds=0.5, evidence=evidence)
 
 
@@ -52,13 +65,24 @@ def verdict(*stages: Stage, **facts: Any) -> Verdict:
         ([BUILD, stage("audit", "failed"), IMPORT], "built"),
         ([BUILD, AUDIT, IMPORT, stage("smoke", "not-executed"), stage("probe", "not-executed")], "imported"),
         ([BUILD, AUDIT, IMPORT, stage("probe")], "imported"),
-        ([BUILD, AUDIT, IMPORT, stage("probe", device_uuid="")], "imported"),
+        ([BUILD, AUDIT, IMPORT, stage("probe", **{**GPU, "device": ""})], "imported"),
+        ([BUILD, AUDIT, IMPORT, stage("probe", **{**GPU, "capability": None})], "imported"),
+        ([BUILD, AUDIT, IMPORT, stage("probe", **{**GPU, "kernels": []})], "imported"),
+        ([BUILD, AUDIT, IMPORT, stage("probe", **{**GPU, "kernels": None})], "imported"),
+        ([BUILD, AUDIT, IMPORT, stage("probe", **{**GPU, "kernels": [{**KERNEL, "launches": 0}]})], "imported"),
+        ([BUILD, AUDIT, IMPORT, stage("probe", **{**GPU, "kernels": [{**KERNEL, "object": ""}]})], "imported"),
+        ([BUILD, AUDIT, IMPORT, stage("probe", device="cpu", checks=[])], "imported"),
         ([BUILD, AUDIT, IMPORT, stage("probe", "failed", **GPU)], "imported"),
         ([BUILD, AUDIT, IMPORT, stage("smoke", **GPU), stage("probe", "failed", **GPU)], "imported"),
         ([BUILD, AUDIT, IMPORT, stage("smoke", **GPU), stage("probe", "not-executed")], "imported"),
         ([BUILD, AUDIT, IMPORT, stage("smoke", "failed", **GPU), stage("probe", **GPU)], "imported"),
         ([BUILD, AUDIT, IMPORT, stage("probe", **GPU)], "executed"),
-        ([BUILD, AUDIT, IMPORT, stage("smoke", **GPU)], "executed"),
+        ([BUILD, AUDIT, IMPORT, stage("smoke", **GPU)], "imported"),
+        ([BUILD, AUDIT, IMPORT, stage("app", **GPU)], "imported"),
+        ([BUILD, AUDIT, IMPORT, stage("probe", **GPU), stage("app", "failed")], "imported"),
+        ([BUILD, AUDIT, IMPORT, stage("probe", **{**GPU, "capability": "8.6"}), stage("probe", **GPU)], "executed"),
+        ([stage("canary"), BUILD, AUDIT, IMPORT, stage("probe", **GPU)], "executed"),
+        ([stage("canary", "failed"), stage("build", "not-executed")], "none"),
         ([BUILD, AUDIT, IMPORT, stage("smoke", "not-executed"), stage("probe", **GPU)], "executed"),
         ([AUDIT], "audited"),
         ([stage("audit", "failed")], "built"),
@@ -75,12 +99,44 @@ def test_a_verdict_cannot_claim_another_grade() -> None:
         Verdict.model_validate({**facts, "grade": "executed"})
     with pytest.raises(ValidationError, match="Extra inputs"):
         Verdict.model_validate({**facts, "surprise": 1})
+    with pytest.raises(ValidationError, match="never executed on 9"):
+        Verdict.model_validate({**facts, "capability": "9.0"})
+
+
+def test_a_verdict_cannot_claim_another_row() -> None:
+    found = verdict(BUILD, stage("audit", objects=[OBJECT]), IMPORT, stage("probe", **GPU), targets=("9.0",))
+    (row,) = found.rows
+    assert (row.executed, row.sass, found.capability) == (True, ("fast/_C.so",), "9.0")
+    facts = found.model_dump()
+    assert Verdict.model_validate(facts) == found
+    with pytest.raises(ValidationError, match="rows do not follow"):
+        Verdict.model_validate({**facts, "rows": [{**facts["rows"][0], "target": "12.0"}]})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"schema": 1, "grade": "executed", "stages": [], "wheel_sha256": "", "device": "cuda", "torch": ""},
+        {"schema": 3},
+        {},
+        {"grade": "executed"},
+    ],
+)
+def test_a_verdict_of_another_schema_is_none(value: dict[str, Any]) -> None:
+    assert read_verdict(value) is None
+
+
+def test_a_verdict_whose_evidence_is_garbage_is_none() -> None:
+    facts = verdict(BUILD, AUDIT).model_dump(by_alias=True)
+    assert read_verdict(facts) is not None
+    facts["stages"][1]["evidence"] = {"objects": [{"path": "x"}]}
+    assert read_verdict(facts) is None
 
 
 def test_a_verdict_survives_its_json() -> None:
-    original = verdict(BUILD, stage("audit", targets=["12.0"]), targets=("12.0",), capability=None)
+    original = verdict(BUILD, stage("audit", targets=["12.0"]), targets=("12.0",))
     text = original.model_dump_json(by_alias=True)
-    assert json.loads(text)["schema"] == 1
+    assert json.loads(text)["schema"] == 2
     assert json.loads(text)["stages"][1]["evidence"] == {"targets": ["12.0"]}
     assert Verdict.model_validate_json(text) == original
 
@@ -127,11 +183,52 @@ def test_what_did_not_run_is_recorded_as_not_executed() -> None:
 
 
 def test_a_stored_verdict_counts_only_for_the_same_torch_and_gpu() -> None:
-    stored = verdict(BUILD, AUDIT, IMPORT, stage("probe", **GPU), torch_record_sha256="aa", capability="9.0")
+    stored = verdict(BUILD, AUDIT, IMPORT, stage("probe", **GPU), torch_record_sha256="aa")
     same: dict[str, Any] = {"torch": "2.13.0+cu130", "torch_record_sha256": "aa"}
     assert valid_here(stored, require="imported", **same)
     assert valid_here(stored, require="executed", **same, capabilities=["12.0", "9.0"])
     assert not valid_here(stored, require="executed", **same, capabilities=["12.0"])
+    older = stage("probe", **{**GPU, "capability": "12.0"})
+    both = verdict(BUILD, AUDIT, IMPORT, older, stage("probe", **GPU), torch_record_sha256="aa")
+    assert valid_here(both, require="executed", **same, capabilities=["12.0"])
     assert not valid_here(stored, require="executed", **same)
     assert not valid_here(stored, require="imported", torch="2.13.0+cu130", torch_record_sha256="bb")
     assert not valid_here(verdict(BUILD, AUDIT, torch_record_sha256="aa"), require="imported", **same)
+
+
+def test_merging_keeps_what_only_the_older_verdict_shows() -> None:
+    before = verdict(stage("canary"), BUILD, AUDIT, IMPORT, stage("probe", **{**GPU, "capability": "8.6"}))
+    later = verdict(AUDIT, IMPORT, stage("probe", **GPU))
+    both = merged(before, later)
+    assert [found.name for found in both.stages] == ["canary", "build", "audit", "import", "probe", "probe"]
+    assert executed_on(both.stages) == ("9.0", "8.6")
+    assert (both.grade, both.capability) == ("executed", "9.0")
+    assert merged(both, later) == both
+
+
+def test_merging_replaces_a_run_on_the_same_kind_of_gpu() -> None:
+    before = verdict(BUILD, AUDIT, IMPORT, stage("probe", **{**GPU, "driver": "1"}))
+    both = merged(before, verdict(AUDIT, IMPORT, stage("probe", **GPU)))
+    assert [found.evidence["driver"] for found in both.stages if found.name == "probe"] == ["580.65"]
+
+
+def test_what_could_not_run_takes_nothing_away() -> None:
+    before = verdict(BUILD, AUDIT, IMPORT, stage("probe", **GPU))
+    both = merged(before, verdict(AUDIT, IMPORT, stage("probe", "not-executed")))
+    assert (both.grade, both.stages) == ("executed", before.stages)
+
+
+@pytest.mark.parametrize("changed", [{"torch_record_sha256": "bb"}, {"probe_sha256": "cc"}, {"targets": ("12.0",)}])
+def test_runs_with_another_torch_or_probe_do_not_count_on(changed: dict[str, Any]) -> None:
+    before = verdict(BUILD, AUDIT, IMPORT, stage("probe", **GPU))
+    assert merged(before, verdict(AUDIT, IMPORT, **changed)).grade == "imported"
+    other = make_verdict([AUDIT], wheel_sha256="11", device="cuda", torch="2.13.0+cu130")
+    assert merged(before, other) == other
+
+
+def test_a_busy_gpu_is_said_with_what_to_do() -> None:
+    found = verdict(BUILD, AUDIT, IMPORT, Stage(name="probe", outcome="not-executed", seconds=0.1, detail="busy: full"))
+    with pytest.raises(BelowRequirement) as caught:
+        check_requirement(found, "executed")
+    assert "probe: busy: full" in caught.value.evidence
+    assert "free the GPU and run the same command again" in caught.value.hint

@@ -1,0 +1,26 @@
+"""What the store has for a plan."""
+
+from __future__ import annotations
+
+from buildkit.build.context import Context
+from buildkit.build.prepare import Prepared
+from buildkit.machine.arch import covers, parse_targets
+from buildkit.store.model import Entry
+
+
+def stored(prepared: Prepared, context: Context) -> Entry | None:
+    """The entry of a plan's key, or one with more targets; what is damaged is said and passed over."""
+    lookup = context.store.get(prepared.key)
+    if lookup.note:
+        context.reporter.warn(lookup.note)
+    return lookup.entry or superset_of(prepared, context)
+
+
+def superset_of(prepared: Prepared, context: Context) -> Entry | None:
+    """A sound entry that differs only by holding more targets."""
+    for candidate in context.store.candidates(prepared.family):
+        if covers(parse_targets(candidate.inputs["targets"]), prepared.survey.targets):
+            entry = context.store.get(candidate.key).entry
+            if entry is not None:
+                return entry
+    return None

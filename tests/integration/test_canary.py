@@ -1,0 +1,246 @@
+"""A toolchain that is broken is told by the canary, in seconds and by the tool's own line, before a package compiles.
+
+Each toolkit here is a folder of links to the real one with one thing changed; no table of cudabuild's knows any of
+these faults.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from buildkit.machine.toolkit import Toolkit
+
+pytestmark = pytest.mark.integration
+
+PACKAGE = Path(__file__).parents[1] / "packages" / "fastcuda"
+OPTIONS = ("--target", "12.0", "--torch", "2.13.0+cu130", "--json")
+NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
+LONGEST = 20.0
+"""Seconds in which a fault is to be told, on a machine with nothing else to do."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is done to a toolkit, and how the canary tells it."""
+
+    damage: Callable[[Path], None]
+    message: str
+    line: str
+
+
+def other(file: Path, change: Callable[[bytes], bytes]) -> None:
+    """A changed copy in the place of a link."""
+    content = file.read_bytes()
+    file.unlink()
+    file.write_bytes(change(content))
+
+
+def remove_ptxas(home: Path) -> None:
+    (home / "bin" / "ptxas").unlink()
+
+
+def break_runtime_header(home: Path) -> None:
+    other(home / "include" / "cuda_runtime_api.h", lambda text: text + b"\nint cudaBroken(;\n")
+
+
+def break_scan_header(home: Path) -> None:
+    (header,) = home.glob("include/cccl/cub/device/device_scan.cuh")
+    other(header, lambda text: text.replace(b"struct DeviceScan\n", b"struct DeviceScan : Missing\n"))
+
+
+def remove_runtime_library(home: Path) -> None:
+    (home / "lib" / "libcudart_static.a").unlink()
+
+
+def truncate_runtime_library(home: Path) -> None:
+    other(home / "lib" / "libcudart_static.a", lambda content: content[: len(content) // 2])
+
+
+FAULTS = {
+    "ptxas removed": Fault(remove_ptxas, r"the toolkit's ptxas cannot be started", r"ptxas: not found"),
+    "syntax error in cuda_runtime_api.h": Fault(
+        break_runtime_header,
+        r"the header cuda_runtime_api\.h does not compile",
+        r"include/cuda_runtime_api\.h[(:]\d+.*error: ",
+    ),
+    "wrong name in a cub header": Fault(
+        break_scan_header,
+        r"the header cccl/cub/device/device_scan\.cuh does not compile",
+        r"device_scan\.cuh[(:]\d+.*error: ",
+    ),
+    "libcudart_static.a removed": Fault(
+        remove_runtime_library, r"a library of the toolkit is missing or damaged", r"cannot find -lcudart_static"
+    ),
+    "libcudart_static.a cut in half": Fault(
+        truncate_runtime_library, r"a library of the toolkit is missing or damaged", r"libcudart_static\.a: "
+    ),
+}
+
+
+def linked(toolkit: Toolkit, home: Path) -> Path:
+    """A folder of links to every file of a toolkit."""
+    shutil.copytree(toolkit.root, home, copy_function=os.symlink)
+    return home
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Projects that compile in seconds, which no store has seen; the last one is only built with what is broken."""
+    found = []
+    for name in ("one", "two", "never"):
+        folder = tmp_path_factory.mktemp("packages") / name
+        shutil.copytree(PACKAGE, folder)
+        with (folder / "setup.py").open("a", encoding="utf-8") as file:
+            file.write(f"# {folder} {time.time_ns()}\n")
+        found.append(folder)
+    return found
+
+
+@pytest.fixture(scope="module")
+def sound(wheel_toolkit: Toolkit, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sound toolkit that no canary was built with: it has a header of its own."""
+    home = linked(wheel_toolkit, tmp_path_factory.mktemp("sound") / "cuda")
+    (home / "include" / "cuda_stamp.h").write_text(f"// {home} {time.time_ns()}\n", encoding="utf-8")
+    return home
+
+
+def build(cudabuild: Callable[..., Any], package: Path, home: Path, *more: str, **options: Any) -> Any:
+    environment = {**NO_GPU, **options.pop("env", {})}
+    return cudabuild("build", f"{package}/", "--cuda-home", str(home), *OPTIONS, *more, env=environment, **options)
+
+
+def planned(cudabuild: Callable[..., Any], package: Path, home: Path, *more: str) -> str:
+    """What the plan says of the canary."""
+    done = cudabuild("plan", f"{package}/", "--cuda-home", str(home), *OPTIONS, *more, env=NO_GPU)
+    assert done.code == 0, done.err
+    return str(done.json["plan"]["canary"])
+
+
+def stages(answer: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {stage["name"]: stage for stage in answer["verdict"]["stages"]}
+
+
+def test_one_canary_serves_every_package_of_a_toolchain(
+    cudabuild: Callable[..., Any], packages: list[Path], sound: Path
+) -> None:
+    one, two, _never = packages
+    assert planned(cudabuild, one, sound) == "miss"
+    assert planned(cudabuild, one, sound, "--no-canary") == "off"
+    first = build(cudabuild, one, sound)
+    assert first.code == 0, first.err
+    assert list(stages(first.json))[:4] == ["canary", "build", "audit", "import"]
+    built = stages(first.json)["canary"]
+    assert (built["outcome"], built["evidence"]["cache"]) == ("passed", "miss")
+    assert built["evidence"]["checks_on_cpu"] > 10
+    assert first.json["plan"]["canary"] == "miss"
+    assert planned(cudabuild, two, sound) == "hit"
+    second = build(cudabuild, two, sound)
+    assert second.code == 0, second.err
+    served = stages(second.json)["canary"]
+    assert (served["outcome"], served["evidence"]["cache"]) == ("passed", "hit")
+    assert served["evidence"]["key"] == built["evidence"]["key"]
+    assert second.json["plan"]["canary"] == "hit"
+    assert served["seconds"] < built["seconds"] / 2
+    hit = build(cudabuild, two, sound)
+    assert (hit.code, hit.json["cache"], hit.json["build"]) == (0, "hit", second.json["build"])
+
+
+def test_nothing_of_torch_is_in_the_canary(cudabuild: Callable[..., Any], packages: list[Path], sound: Path) -> None:
+    done = build(cudabuild, packages[0], sound)
+    key = stages(done.json)["canary"]["evidence"]["key"]
+    shown = cudabuild("cache", "show", key, "--json")
+    assert shown.code == 0, shown.err
+    entry = shown.json
+    assert (entry["inputs"]["torch"], entry["inputs"]["torch_closure"], entry["inputs"]["variant"]) == ("", "", [])
+    assert not [name for name in entry["inputs"]["environment"] if "TORCH" in name]
+    assert re.fullmatch(r"cudabuild_mcubes-[\d.]+\+cu130\.sm120-cp3\d+-cp3\d+-linux_\w+\.whl", entry["filename"])
+    assert entry["verdict"]["torch"] == ""
+    proven = {stage["name"]: stage["outcome"] for stage in entry["verdict"]["stages"]}
+    assert proven == {"build": "passed", "audit": "passed", "import": "passed", "smoke": "passed"}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_damaged_toolkit_is_told_by_the_canary(
+    cudabuild: Callable[..., Any],
+    packages: list[Path],
+    wheel_toolkit: Toolkit,
+    tmp_path: Path,
+    cache: Path,
+    name: str,
+) -> None:
+    fault = FAULTS[name]
+    home = linked(wheel_toolkit, tmp_path / "cuda")
+    fault.damage(home)
+    done = build(cudabuild, packages[-1], home)
+    check_told(done, fault.message, fault.line)
+    assert Path(done.json["error"]["log"]).is_file()
+    assert not (cache / "builds" / done.json["key"]).exists(), "nothing of the package was unpacked"
+    assert planned(cudabuild, packages[-1], home) == "miss", "a failure is not remembered as anything else"
+
+
+def check_told(done: Any, message: str, line: str) -> None:
+    """It failed by the canary, in time, and says why."""
+    assert done.code == 5, done.err
+    error, verdict = done.json["error"], stages(done.json)
+    assert error["kind"] == "canary-failed"
+    assert re.search(message, error["message"]), error
+    assert re.search(line, error["evidence"]), error
+    assert "--no-canary" in error["hint"]
+    assert (verdict["canary"]["outcome"], verdict["build"]["outcome"]) == ("failed", "not-executed")
+    assert done.json["verdict"]["grade"] == "none"
+    crowd = max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))  # how many want each processor
+    assert verdict["canary"]["seconds"] < LONGEST * crowd, f"{os.getloadavg()} on {len(os.sched_getaffinity(0))}"
+
+
+def wrapper(folder: Path, said: str, options: str = "") -> dict[str, str]:
+    """A g++ that says it is another release than it is; ``options`` are added when it compiles."""
+    script = folder / "g++"
+    script.write_text(
+        f'#!/bin/sh\nfor word; do case "$word" in -dumpfullversion|-dumpversion) echo {said}; exit;; esac; done\n'
+        f'exec {shutil.which("g++")} {options} "$@"\n',
+        encoding="utf-8",
+    )
+    script.chmod(0o755)
+    return {"CXX": str(script)}
+
+
+@pytest.mark.parametrize(
+    ("said", "options"),
+    [
+        ("9.4.0", ""),
+        # It stands for a g++ newer than nvcc takes, which is not here: that is what it compiles as.
+        ("12.2.0", "-U__GNUC__ -D__GNUC__=99"),
+    ],
+    ids=["older than it is", "newer than it says"],
+)
+def test_a_compiler_that_lies_is_told_by_the_canary(
+    cudabuild: Callable[..., Any], packages: list[Path], sound: Path, tmp_path: Path, said: str, options: str
+) -> None:
+    done = build(cudabuild, packages[-1], sound, env=wrapper(tmp_path, said, options))
+    check_told(done, rf"g\+\+ says that it is gcc {said}, and compiles as another one", r"#define __GNUC__ \d+")
+
+
+def test_a_compiler_that_says_it_is_too_new_is_taken_at_its_word(
+    cudabuild: Callable[..., Any], packages: list[Path], sound: Path, tmp_path: Path
+) -> None:
+    done = build(cudabuild, packages[-1], sound, env=wrapper(tmp_path, "16.1.0"))
+    assert (done.code, done.json["error"]["kind"]) == (5, "no-compiler")
+
+
+def test_without_the_canary_the_package_is_the_first_to_fail(
+    cudabuild: Callable[..., Any], packages: list[Path], wheel_toolkit: Toolkit, tmp_path: Path
+) -> None:
+    home = linked(wheel_toolkit, tmp_path / "cuda")
+    remove_ptxas(home)
+    done = build(cudabuild, packages[-1], home, "--no-canary")
+    assert (done.code, done.json["error"]["kind"]) == (6, "build-failed")
+    assert done.json["plan"]["canary"] == "off"
