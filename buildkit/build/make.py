@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -24,9 +22,9 @@ from buildkit.build.survey import install_wheel_toolkit
 from buildkit.build.toolkit_view import make_view
 from buildkit.build.torches import check_unchanged, site_packages
 from buildkit.build.unguarded import Unguarded, discard_changed, isolates, managed_folders, record
+from buildkit.build.watchers import watchers
 from buildkit.diagnose.first import explain_failure
 from buildkit.errors import BuildFailed, EnvironmentChanged
-from buildkit.guard.protocol import Sample
 from buildkit.machine.torch_identity import identify_torch
 from buildkit.source.fetch import project_root, unpack
 from buildkit.source.patches import apply_patch
@@ -34,9 +32,6 @@ from buildkit.verify.wheel import check_backend_answer, open_wheel
 
 if TYPE_CHECKING:
     from buildkit.build.pipeline import BuildResult
-
-NINJA = re.compile(r"^\[(\d+)/(\d+)\]")
-"""ninja's status: units done of units known."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +147,7 @@ def _frontend(
         jobs=plan.jobs,
     )
     report = GuardReport()
-    on_line, on_sample = _watchers(context, report, hasty=is_canary(prepared.package.loaded))
+    on_line, on_sample = watchers(context, report, hasty=is_canary(prepared.package.loaded))
     return Frontend(
         source=source,
         python=environment_folder / "bin" / "python",
@@ -188,32 +183,6 @@ def view_of(prepared: Prepared, context: Context) -> Path:
     name = "-".join([choice.toolkit.release, *(part[:12] for part in choice.identity.split("+"))])
     compiler = prepared.survey.machine.compiler.path
     return make_view(choice.toolkit, choice.fill, context.places.views / name, compiler=compiler)
-
-
-def _watchers(
-    context: Context, report: GuardReport, *, hasty: bool
-) -> tuple[Callable[[str], None], Callable[[Sample], None]]:
-    """What is done with each line and sample. ``hasty``: the first compilation that fails ends the others."""
-    since_failure: list[Sample] = []
-    failed = False
-
-    def on_line(line: str) -> None:
-        nonlocal failed
-        failed = failed or line.startswith("FAILED: ")
-        status = NINJA.match(line)
-        if status is not None:
-            report.units = max(report.units, int(status[2]))
-            context.reporter.units(int(status[1]), int(status[2]))
-        context.reporter.line(line)
-
-    def on_sample(sample: Sample) -> None:
-        context.reporter.gauge(memory=sample.memory, elapsed=sample.elapsed)
-        if hasty and failed:
-            since_failure.append(sample)
-        if len(since_failure) > 1:  # by then the compiler's lines have come, which ninja prints after its own
-            raise BuildFailed("a compilation failed, and the others were ended")
-
-    return on_line, on_sample
 
 
 def _run(prepared: Prepared, context: Context, folder: Path, frontend: Frontend, result: BuildResult) -> Made:
