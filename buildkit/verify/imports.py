@@ -50,10 +50,11 @@ def import_command(
 ) -> list[str]:
     """The command for the clean environment's Python: the script, and where it reads and writes.
 
-    ``-I`` keeps the caller's PYTHON* variables and folder out; a byte-code prefix is therefore an option.
+    ``-I`` keeps the caller's PYTHON* variables and folder out; a byte-code prefix is therefore an option, and
+    without one none is written: the packages that are imported may be a person's, or shared.
     """
     prefix = env.get("PYTHONPYCACHEPREFIX")
-    options = ["-X", f"pycache_prefix={prefix}"] if prefix else []
+    options = ["-X", f"pycache_prefix={prefix}"] if prefix else ["-B"]
     return [str(python), "-I", "-X", "faulthandler", *options, str(script), str(request), str(answer)]
 
 

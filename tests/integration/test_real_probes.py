@@ -158,6 +158,7 @@ def probe(context: Context, person: dict[str, str], torch_site: Path, tmp_path: 
     def run(text: str, *, library_path: str = "", gpus: tuple[Gpu, ...] = (HOPPER,), **changes: Any) -> Stage:
         (tmp_path / "probe.py").write_text(text)
         kept = {name: value for name, value in context.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+        kept["PYTHONPYCACHEPREFIX"] = str(context.places.pycache)  # as proof_environment sets it
         subject = ProbeSubject(
             probe=tmp_path / "probe.py",
             device=changes.get("device", "cuda"),

@@ -146,7 +146,9 @@ def test_neither_the_callers_folder_nor_its_variables_get_in(
 def test_byte_code_goes_where_it_is_told(python: Path, tmp_path: Path) -> None:
     imports(python, "good", PYTHONPYCACHEPREFIX=str(tmp_path / "cache"))
     assert list((tmp_path / "cache").rglob("good/inner*.pyc"))
-    assert not any("pycache_prefix" in word for word in import_command(python, Path("r"), Path("a"), {}))
+    without = import_command(python, Path("r"), Path("a"), {})
+    assert "-B" in without
+    assert not any("pycache_prefix" in word for word in without)
 
 
 def test_no_folder_is_left(python: Path, tmp_path: Path) -> None:
