@@ -59,7 +59,7 @@ def run_smoke(
 
 
 def smoke_command(python: Path, request: Path, answer: Path, env: Mapping[str, str]) -> list[str]:
-    """``-I`` keeps the caller's PYTHON* variables out: a byte-code prefix is an option, and without one none is written."""
+    """``-I`` keeps PYTHON* variables out: a prefix for byte code is an option, and without one none is written."""
     prefix = env.get("PYTHONPYCACHEPREFIX")
     options = ["-X", f"pycache_prefix={prefix}"] if prefix else ["-B"]
     return [str(python), "-I", "-X", "faulthandler", *options, str(_SCRIPT), str(request), str(answer)]
