@@ -185,10 +185,11 @@ def traced(cudabuild: Callable[..., Any], tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module")
-def inputs(context: Context, interpreter: Interpreter, cache: Path) -> Inputs:
+def inputs(context: Context, interpreter: Interpreter, cache: Path, traced: tuple[Trace, dict[str, Any]]) -> Inputs:
     compiler = find_host_compiler(context.environ, context.memo)
     folders = search_folders(compiler, context.memo)
-    view = next(iter((cache / "views").iterdir()))
+    # The session's other tests made views of other toolkits in the same cache.
+    (view,) = {Path(variables["CUDA_HOME"]) for _path, variables in traced[0].ran if "CUDA_HOME" in variables}
     toolkits = {Path(os.path.realpath(view / name)).parent.parent for name in ("bin/nvcc", "include/cuda.h")}
     linkable = (path for folder in folders.libraries for path in Path(folder).iterdir())
     memo = context.memo.get("compiler", str(compiler.path), _identity(compiler.path))
