@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from buildkit.errors import RecipeError
+from buildkit.guard.shim import GUARD_VARIABLES
 from buildkit.machine.arch import Target, cmake_architectures, torch_arch_list
 from buildkit.machine.system_inputs import SYSTEM_FOLDERS
 
@@ -19,7 +20,7 @@ NOT_IN_KEY = frozenset({"MAX_JOBS", "CMAKE_BUILD_PARALLEL_LEVEL"})
 OWNED = frozenset({
     "PATH", "HOME", "TMPDIR", "LC_ALL", "VIRTUAL_ENV", "PYTHONNOUSERSITE", "PYTHONPYCACHEPREFIX", "PYTHONHASHSEED",
     "TORCH_CUDA_ARCH_LIST", "CUDAARCHS", "CUDACXX", "CUDA_HOME", "CUDA_PATH", "CUDAToolkit_ROOT",
-    "MAX_JOBS", "CMAKE_BUILD_PARALLEL_LEVEL",
+    "MAX_JOBS", "CMAKE_BUILD_PARALLEL_LEVEL", *GUARD_VARIABLES,
 })  # fmt: skip
 """Variables that cudabuild decides; they cannot be passed from outside."""
 

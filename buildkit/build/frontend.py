@@ -67,6 +67,8 @@ class Frontend:
     on_sample: Callable[[Sample], None]
     report: GuardReport = field(default_factory=GuardReport)
     started: float | None = None
+    on_hold: Callable[[], bool] = lambda: False
+    """Whether the build waits for memory that other builds hold: then it is not stalled."""
 
     def requirements(self, config_settings: Mapping[str, str | list[str] | bool]) -> list[str]:
         """What the backend asks for beside build-system.requires (``get_requires_for_build_wheel``)."""
@@ -118,6 +120,7 @@ class Frontend:
                 scratch=self.scratch,
                 on_line=self.on_line,
                 on_sample=self.on_sample,
+                on_hold=self.on_hold,
             )
         except (GuardInterrupted, GuardTerminated) as ended:
             self.report.add(ended.outcome)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from buildkit.build.admission import Admission, admission, jobs_for
 from buildkit.build.borrow import make_links
 from buildkit.build.context import Context
 from buildkit.build.environ import resolve
@@ -25,6 +26,7 @@ from buildkit.build.unguarded import Unguarded, discard_changed, isolates, manag
 from buildkit.build.watchers import watchers
 from buildkit.diagnose.first import explain_failure
 from buildkit.errors import BuildFailed, EnvironmentChanged
+from buildkit.guard.native import shim_program
 from buildkit.machine.torch_identity import identify_torch
 from buildkit.source.fetch import project_root, unpack
 from buildkit.source.patches import apply_patch
@@ -59,12 +61,15 @@ def make_wheel(prepared: Prepared, context: Context, folder: Path, result: Build
         source = _source(prepared, context, folder)
         frontend = _frontend(prepared, context, folder, source, log, result)
         watch = _watch(prepared, context, frontend)
+        heard = Admission()
         try:
-            return _run(prepared, context, folder, frontend, result)
+            with admission(prepared, context, folder, source, frontend.environment) as (heard, environment):
+                frontend.environment, frontend.on_hold = environment, heard.on_hold
+                return _run(prepared, context, folder, frontend, result)
         except BuildFailed as error:
-            raise explain_failure(error, log_path) from error
+            raise heard.cause(explain_failure(error, log_path)) from error
         finally:
-            result.guard = guard_object(frontend, sizing.summary.memory_budget)
+            result.guard = guard_object(frontend, heard, sizing.summary.memory_budget)
             if watch is not None:
                 watch.check()
             _check_lenders(prepared)
@@ -144,7 +149,7 @@ def _frontend(
     environment = resolve(
         prepared.environment,
         {"env": environment_folder, "view": view, "build": folder, "pycache": pycache},
-        jobs=plan.jobs,
+        jobs=jobs_for(prepared, context, jobs=plan.jobs, budget=plan.memory_budget),
     )
     report = GuardReport()
     on_line, on_sample = watchers(context, report, hasty=is_canary(prepared.package.loaded))
@@ -182,7 +187,7 @@ def view_of(prepared: Prepared, context: Context) -> Path:
         raise BuildFailed("a build for the CPU has no toolkit")
     name = "-".join([choice.toolkit.release, *(part[:12] for part in choice.identity.split("+"))])
     compiler = prepared.survey.machine.compiler.path
-    return make_view(choice.toolkit, choice.fill, context.places.views / name, compiler=compiler)
+    return make_view(choice.toolkit, choice.fill, context.places.views / name, compiler=compiler, shim=shim_program())
 
 
 def _run(prepared: Prepared, context: Context, folder: Path, frontend: Frontend, result: BuildResult) -> Made:
@@ -242,14 +247,14 @@ def _facts(prepared: Prepared) -> dict[str, object]:
     }
 
 
-def guard_object(frontend: Frontend, budget: int) -> dict[str, object]:
+def guard_object(frontend: Frontend, heard: Admission, budget: int) -> dict[str, object]:
     """The ``guard`` object of ``--json``."""
     report = frontend.report
     return {
         "peak_memory": report.peak_memory,
         "memory_budget": budget,
-        "requeued": 0,
-        "units": report.units,
+        "requeued": heard.requeued,
+        "units": len(heard.units) or report.units,
         "containment": report.containment,
         "isolation": report.isolation,
         "survivors": report.survivors,

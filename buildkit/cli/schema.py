@@ -42,7 +42,7 @@ class GuardObject(JsonModel):
     peak_memory: int = Field(ge=0, description="Largest sum of the process tree's memory, in bytes.")
     memory_budget: int = Field(ge=0, description="Bytes that the build was planned for.")
     requeued: int = Field(ge=0, description="Compilations that were ended and started again for lack of memory.")
-    units: int = Field(ge=0, description="Compilations that the build announced; 0 where it does not say.")
+    units: int = Field(ge=0, description="Compilations and links admitted; without the guard, those announced.")
     containment: str = Field(description="How its processes are held: `cgroup` or `subreaper`.")
     isolation: str = Field(description="`namespace` where what it must not write to was read-only, else `none`.")
     survivors: int = Field(ge=0, description="Processes that were left when it had ended: 0.")

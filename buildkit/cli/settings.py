@@ -27,6 +27,8 @@ else:
 
 PREFIX = "CUDABUILD_"
 CONFIG_VARIABLE = "CUDABUILD_CONFIG"
+OTHERS = frozenset({CONFIG_VARIABLE, "CUDABUILD_GUARD"})
+"""Variables that are no settings: they cannot stand in the file."""
 
 
 def _spelled(name: str) -> str:
@@ -157,7 +159,7 @@ def _from_variables(environ: Mapping[str, str], cwd: Path, reporter: Reporter) -
     for variable, value in sorted(environ.items()):
         if variable in known and value.strip():
             found[known[variable]] = value.strip()
-        elif variable.startswith(PREFIX) and variable not in known and variable != CONFIG_VARIABLE:
+        elif variable.startswith(PREFIX) and variable not in known.keys() | OTHERS:
             reporter.warn(f"{variable} is not a variable of cudabuild{_nearest_variable(variable)}")
     return _checked(found, cwd, environ, _variable, ConfigError)
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from buildkit.errors import TooLittleMemory
 from buildkit.machine.limits import Limits
+from buildkit.machine.memory import reserve
 
 _MIB = 1 << 20
 _GIB = 1 << 30
-_SMALLEST_RESERVE = 512 * _MIB
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,6 @@ class Jobs:
 
     jobs: int
     reason: str
-
-
-def reserve(memory: int) -> int:
-    """Bytes that stay free for everything else: 5 %, at least 512 MiB, but never more than an eighth of the machine."""
-    return min(max(_SMALLEST_RESERVE, memory // 20), memory // 8)
 
 
 def memory_budget(limits: Limits, asked: int | None) -> Budget:

@@ -57,12 +57,14 @@ class GuardLoop:
         log: BinaryIO,
         on_line: Callable[[str], None],
         on_sample: Callable[[Sample], None],
+        on_hold: Callable[[], bool],
     ) -> None:
         self._running = running
         self._watch = watch
         self._log = log
         self._on_line = on_line
         self._on_sample = on_sample
+        self._on_hold = on_hold
         self._lines = LineSplitter()
         self._heard = b""
         self._began = time.monotonic()
@@ -134,6 +136,8 @@ class GuardLoop:
         memory = sum(process.resident for process in self._last_tree)
         self._peak = max(self._peak, memory)
         self._clock.processor(now, used)
+        if self._on_hold():
+            self._clock.output(now)
         self._on_sample(Sample(memory, used, len(self._last_tree), now - self._began))
 
     def _signalled(self) -> bool:

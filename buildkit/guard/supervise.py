@@ -49,13 +49,15 @@ def run_guarded(
     scratch: Path | None,
     on_line: Callable[[str], None],
     on_sample: Callable[[Sample], None],
+    on_hold: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Run a command to its end and end everything it started; return how it went.
 
     ``env`` is the whole environment. Output of both streams goes raw to ``log`` and line by line (ended by line feed
     or carriage return) to ``on_line``. ``deadline`` is a time of ``time.monotonic``; after ``stall`` seconds without
-    output and without processor time the command counts as stalled. Where namespaces are permitted it sees a read-only
-    file system but for ``writable``, devices and the temporary folders; ``protected`` folders are read-only there too.
+    output and without processor time the command counts as stalled, unless ``on_hold`` says that it waits for memory.
+    Where namespaces are permitted it sees a read-only file system but for ``writable``, devices and the temporary
+    folders; ``protected`` folders are read-only there too.
     With ``writable`` None it writes wherever its user may: for a person's own program, not for a package's build.
     ``scratch`` is removed by the supervisor if this process dies meanwhile; else it is the caller's to remove.
 
@@ -65,7 +67,7 @@ def run_guarded(
     """
     with guarding() as watch:
         running = start_supervisor(command, cwd=cwd, env=env, writable=writable, protected=protected, scratch=scratch)
-        loop = GuardLoop(running, watch, log=log, on_line=on_line, on_sample=on_sample)
+        loop = GuardLoop(running, watch, log=log, on_line=on_line, on_sample=on_sample, on_hold=on_hold)
         with running:
             outcome = loop.run(deadline=deadline, stall=stall)
         if outcome.reason == "interrupted":

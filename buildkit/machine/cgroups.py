@@ -45,13 +45,13 @@ class _Mount:
     options: frozenset[str]
 
 
-def own_groups(root: Path, controller: str) -> list[Group]:
-    """This process's group and all its visible ancestors, in every hierarchy that can hold the controller's files.
+def own_groups(root: Path, controller: str, process: str = "self") -> list[Group]:
+    """A process's group and all its visible ancestors, in every hierarchy that can hold the controller's files.
 
-    ``root`` is ``/``, or a tree made by a test. A version 2 group is listed whether or not the controller is
-    enabled in it: files that are not there bind nothing.
+    ``root`` is ``/``, or a tree made by a test; ``process`` is this one, or another's number. A version 2 group is
+    listed whether or not the controller is enabled in it: files that are not there bind nothing.
     """
-    paths = _own_paths(root)
+    paths = _group_paths(root, process)
     groups: list[Group] = []
     for mount in _mounts(root):
         path = paths.get("" if mount.version == 2 else controller)
@@ -73,10 +73,10 @@ def _number(text: str) -> int | None:
     return int(stripped) if re.fullmatch(r"-?\d+", stripped) else None
 
 
-def _own_paths(root: Path) -> dict[str, str]:
-    """Controller (empty for version 2) to this process's group path, from /proc/self/cgroup."""
+def _group_paths(root: Path, process: str) -> dict[str, str]:
+    """Controller (empty for version 2) to the process's group path, from its /proc/PID/cgroup."""
     paths: dict[str, str] = {}
-    for line in read_text(root / "proc/self/cgroup").splitlines():
+    for line in read_text(root / "proc" / process / "cgroup").splitlines():
         parts = line.split(":", 2)
         if len(parts) == 3:
             paths |= dict.fromkeys(parts[1].split(","), parts[2])

@@ -1,8 +1,8 @@
 """How many processors and how much memory a build may use here, whatever binds first.
 
 Processors: the affinity mask, the cgroup quota, Slurm's allocation. Memory: MemTotal, every cgroup limit from this
-process's group up (version 1, 2, or both), Slurm's allocation. Page cache that the kernel can drop at once
-(``inactive_file``) does not count as used. Swap is not counted: a build that needs it is too big.
+process's group up (version 1, 2, or both), Slurm's allocation. Page cache does not count as used
+(:mod:`buildkit.machine.memory`). Swap is not counted: a build that needs it is too big.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buildkit.machine.cgroups import Group, own_groups, read_text
+from buildkit.machine.memory import Memory, group_memory, machine_memory
 
 _MIB = 1 << 20
 
@@ -33,13 +34,6 @@ class Limits:
 @dataclass(frozen=True)
 class _Cpus:
     count: int
-    source: str
-
-
-@dataclass(frozen=True)
-class _Memory:
-    limit: int
-    available: int
     source: str
 
 
@@ -95,11 +89,11 @@ def _slurm_cpus(environ: Mapping[str, str]) -> _Cpus | None:
     return None
 
 
-def _memory_bounds(environ: Mapping[str, str], root: Path) -> Iterator[_Memory]:
-    machine = _machine_memory(root)
+def _memory_bounds(environ: Mapping[str, str], root: Path) -> Iterator[Memory]:
+    machine = machine_memory(root)
     yield machine
     for group in own_groups(root, "memory"):
-        for bound in _group_memory(group):
+        for bound in group_memory(group):
             if bound.limit < machine.limit:  # "none" is a huge number in version 1
                 yield bound
     slurm = _slurm_memory(environ)
@@ -107,37 +101,7 @@ def _memory_bounds(environ: Mapping[str, str], root: Path) -> Iterator[_Memory]:
         yield slurm
 
 
-def _machine_memory(root: Path) -> _Memory:
-    """MemTotal and MemAvailable of /proc/meminfo (in kB)."""
-    lines = re.findall(r"^(\w+):\s+(\d+) kB$", read_text(root / "proc/meminfo"), re.MULTILINE)
-    fields = {name: int(number) * 1024 for name, number in lines}
-    total = fields.get("MemTotal") or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    before_3_14 = fields.get("MemFree", total) + fields.get("Buffers", 0) + fields.get("Cached", 0)
-    return _Memory(total, fields.get("MemAvailable", min(total, before_3_14)), "MemTotal")
-
-
-def _group_memory(group: Group) -> Iterator[_Memory]:
-    """Each limit of one group. ``memory.high`` throttles what ``memory.max`` kills: both bind a build."""
-    if group.version == 2:
-        used, cache = group.number("memory.current"), group.field("memory.stat", "inactive_file")
-        limits = {name: group.number(name) for name in ("memory.max", "memory.high")}
-    else:
-        used = group.number("memory.usage_in_bytes")
-        cache = group.field("memory.stat", "total_inactive_file")
-        if cache is None:
-            cache = group.field("memory.stat", "inactive_file")
-        limits = {
-            "memory.limit_in_bytes": group.number("memory.limit_in_bytes"),
-            # of ancestors too, also of those that a container cannot see
-            "memory.stat: hierarchical_memory_limit": group.field("memory.stat", "hierarchical_memory_limit"),
-        }
-    kept = max(0, (used or 0) - (cache or 0))
-    for name, limit in limits.items():
-        if limit is not None:
-            yield _Memory(limit, max(0, limit - kept), f"{group.name}/{name}")
-
-
-def _slurm_memory(environ: Mapping[str, str]) -> _Memory | None:
+def _slurm_memory(environ: Mapping[str, str]) -> Memory | None:
     """The job's memory on this node; the variables are in MB, exclude one another, and 0 means all of it."""
     factors = {
         "SLURM_MEM_PER_NODE": 1,
@@ -148,7 +112,7 @@ def _slurm_memory(environ: Mapping[str, str]) -> _Memory | None:
         amount = _whole(environ.get(name))
         if amount:
             limit = amount * (factor or 1) * _MIB
-            return _Memory(limit, limit, name)
+            return Memory(limit, limit, name)
     return None
 
 

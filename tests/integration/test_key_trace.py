@@ -23,6 +23,8 @@ import pytest
 from buildkit.build.context import Context
 from buildkit.build.environ import NOT_IN_KEY, resolve
 from buildkit.guard.leftovers import TAG
+from buildkit.guard.native import PROGRAM, SHIM
+from buildkit.guard.shim import BYPASS, GUARD_VARIABLES, LAUNCHERS, MARKER, shimmed_environment
 from buildkit.machine.compiler import find_host_compiler
 from buildkit.machine.interpreter import Interpreter
 from buildkit.machine.system_inputs import PROGRAMS, SearchFolders, search_folders
@@ -58,7 +60,7 @@ HARMLESS_FILES = re.compile(
 """The kernel's own, and data for messages and times: LC_ALL and SOURCE_DATE_EPOCH are in the key."""
 TOOLS = frozenset({"nvcc", "cicc", "cudafe++", "ptxas", "fatbinary", "nvlink", "bin2c"})
 """The toolkit's programs whose content is its identity."""
-HARMLESS_PROGRAMS = frozenset({"sh", "dash", "bash", "ldconfig", "which", "uname", "env", "cudabuild-supervisor"})
+HARMLESS_PROGRAMS = frozenset({"sh", "dash", "bash", "ldconfig", "which", "uname", "env", PROGRAM, SHIM})
 """They start others or answer questions about the machine; nothing that they write ends up in a wheel."""
 
 
@@ -138,6 +140,7 @@ class Inputs:
             "toolkits": "toolkit",
             "pycache": "byte code of the others",
             "native": "the supervisor",
+            "shims": "the shims",
         }
         if here.is_relative_to(self.cache):
             return ours.get(here.relative_to(self.cache).parts[0])
@@ -190,7 +193,7 @@ def inputs(context: Context, interpreter: Interpreter, cache: Path, traced: tupl
     folders = search_folders(compiler, context.memo)
     # The session's other tests made views of other toolkits in the same cache.
     (view,) = {Path(variables["CUDA_HOME"]) for _path, variables in traced[0].ran if "CUDA_HOME" in variables}
-    toolkits = {Path(os.path.realpath(view / name)).parent.parent for name in ("bin/nvcc", "include/cuda.h")}
+    toolkits = {Path(os.path.realpath(view / name)).parent.parent for name in (f"bin/{MARKER}/nvcc", "include/cuda.h")}
     linkable = (path for folder in folders.libraries for path in Path(folder).iterdir())
     memo = context.memo.get("compiler", str(compiler.path), _identity(compiler.path))
     assert isinstance(memo, dict)
@@ -253,7 +256,8 @@ def test_every_program_run_belongs_to_an_input(traced: tuple[Trace, dict[str, An
         real = os.path.realpath(path)
         name, place = Path(path).name, inputs.of(real, set())
         known = name in HARMLESS_PROGRAMS or name in PROGRAMS or real in inputs.compiler
-        if not known and place not in {"requirements", "interpreter"} and (place, name in TOOLS) != ("toolkit", True):
+        ours = place in {"requirements", "interpreter", "the shims"}
+        if not known and not ours and (place, name in TOOLS) != ("toolkit", True):
             unknown.add(path)
     assert not unknown
     names = {Path(path).name for path, _variables in traced[0].ran}
@@ -274,6 +278,9 @@ def test_every_variable_is_in_the_key(traced: tuple[Trace, dict[str, Any]]) -> N
     for variables in backend:
         own = {name: value for name, value in variables.items() if not name.startswith("_PYPROJECT_HOOKS_")}
         assert own.pop(TAG)
+        # Where the broker is: it decides when a compiler runs, never what it is told.
+        assert GUARD_VARIABLES - {name for name in GUARD_VARIABLES if own.pop(name, None)} == {BYPASS}
+        shims = Path(own["PATH"].partition(":")[0])
         places = {
             "env": Path(own["VIRTUAL_ENV"]),
             "view": Path(own["CUDA_HOME"]),
@@ -281,8 +288,8 @@ def test_every_variable_is_in_the_key(traced: tuple[Trace, dict[str, Any]]) -> N
             "pycache": Path(own["PYTHONPYCACHEPREFIX"]),
         }
         jobs = int(own["MAX_JOBS"])
-        assert own == resolve(plan["inputs"]["environment"], places, jobs=jobs)
-        assert own.keys() - plan["inputs"]["environment"].keys() == NOT_IN_KEY
+        assert own == shimmed_environment(resolve(plan["inputs"]["environment"], places, jobs=jobs), shims)
+        assert own.keys() - plan["inputs"]["environment"].keys() == NOT_IN_KEY | set(LAUNCHERS)
 
 
 def test_no_secret_and_no_setting_of_the_person_reaches_the_build(traced: tuple[Trace, dict[str, Any]]) -> None:

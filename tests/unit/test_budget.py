@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from buildkit.errors import TooLittleMemory
-from buildkit.guard.budget import memory_budget, plan_jobs, reserve
+from buildkit.guard.budget import memory_budget, plan_jobs
 from buildkit.machine.limits import Limits
+from buildkit.machine.memory import reserve
 
 GIB = 1 << 30
 MIB = 1 << 20

@@ -83,7 +83,7 @@ def test_version_2(machine: Machine) -> None:
         memory_max=8 * GIB,
         memory_high="max",
         memory_current=5 * GIB,
-        memory_stat=f"anon {GIB}\ninactive_file {3 * GIB}\nactive_file 5",
+        memory_stat=f"anon {GIB}\ninactive_file {2 * GIB}\nactive_file {GIB}",
         cpu_max="350000 100000",
     )
     limits = machine.limits()

@@ -1,0 +1,136 @@
+"""A build's units under the broker: shims in front of its compilers, and what the broker has told of them.
+
+Nothing of it is in the key: it decides when a compiler runs, never what it is told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from buildkit.build.context import Context
+from buildkit.build.prepare import Prepared
+from buildkit.errors import CudabuildError, OutOfMemory
+from buildkit.guard.client import BrokerClient, Registration
+from buildkit.guard.native import shim_program
+from buildkit.guard.schedule import line_length
+from buildkit.guard.shim import compilers_on, make_shims, shimmed_environment, unit_places
+
+SWITCH = "CUDABUILD_GUARD"
+"""``off``: compilers start without being admitted."""
+
+
+@dataclass
+class Admission:
+    """What the broker has told so far. Written by the client's thread, read by the build's."""
+
+    units: set[tuple[str, str]] = field(default_factory=set)
+    """Those that were started: number and process. A broker that was started again numbers from the beginning."""
+    requeued: int = 0
+    running: int = 0
+    waiting: int = 0
+    failure: str = ""
+    """Why a unit cannot be built here; empty while there is none."""
+    restarts: int = 0
+    """How often the broker had to be started again."""
+
+    def hear(self, event: Mapping[str, str]) -> None:
+        """One event of the broker."""
+        what = event.get("what")
+        if what == "started":
+            self.units.add((event.get("unit", ""), event.get("pid", "")))
+        elif what == "killed":
+            self.requeued += 1
+        elif what == "failed":
+            self.failure = event.get("text", "")
+        elif what == "memory":
+            self.running, self.waiting = int(event.get("running", 0)), int(event.get("waiting", 0))
+
+    def on_hold(self) -> bool:
+        """Whether all that could run waits for memory: then the build is not stalled."""
+        return self.waiting > 0 and self.running == 0
+
+    def cause(self, error: CudabuildError) -> CudabuildError:
+        """The error of a failed build: the unit's that did not fit, where there is one."""
+        if not self.failure:
+            return error
+        message, _, evidence = self.failure.partition("; ")
+        return OutOfMemory(
+            message,
+            evidence=evidence,
+            hint="free memory or raise the limit; --jobs 1 leaves one compilation all there is, "
+            "fewer --target values make it smaller",
+        )
+
+
+def is_guarded(context: Context) -> bool:
+    """Whether units of builds are admitted one by one."""
+    return context.environ.get(SWITCH) != "off"
+
+
+def jobs_for(prepared: Prepared, context: Context, *, jobs: int, budget: int) -> int:
+    """MAX_JOBS of the backend: ``jobs`` as planned, or, under the broker, a line that it can choose from."""
+    return max(jobs, line_length(prepared.survey.machine.limits.cpus, budget)) if is_guarded(context) else jobs
+
+
+@contextlib.contextmanager
+def admission(
+    prepared: Prepared, context: Context, folder: Path, source: Path, environment: Mapping[str, str]
+) -> Iterator[tuple[Admission, dict[str, str]]]:
+    """Register the build in ``folder``; gives what is heard of it, and the backend's environment with shims.
+
+    Raises :class:`MachineError` when there can be no broker. All units have been told of at the end.
+    """
+    heard = Admission()
+    if not is_guarded(context):
+        yield heard, dict(environment)
+        return
+    shims = make_shims(context.places.shims, compilers_on(environment["PATH"]), shim_program())
+    registration = _registration(prepared, context, folder)
+    places = [Path(environment[name]) for name in ("VIRTUAL_ENV", "CUDA_HOME") if name in environment]
+    token = _token_file(folder, registration.token)
+    try:
+        with BrokerClient(registration, heard.hear, environ=context.environ) as client:
+            yield (
+                heard,
+                {
+                    **shimmed_environment(environment, shims),
+                    **client.environment(),
+                    "CUDABUILD_TOKEN": str(token),
+                    "CUDABUILD_PLACES": unit_places(source, *places, folder, temporary=folder / "tmp"),
+                },
+            )
+        heard.restarts = client.restarts
+    finally:
+        token.unlink(missing_ok=True)
+
+
+def _token_file(folder: Path, token: str) -> Path:
+    """A build that records its environment stays the same: it sees where the token lies, not what it is."""
+    path = folder / "token"
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(token)
+    return path
+
+
+def _registration(prepared: Prepared, context: Context, folder: Path) -> Registration:
+    request, limits = prepared.request, prepared.survey.machine.limits
+    toolkit = prepared.survey.toolkit
+    slurm = limits.memory if "slurm" in limits.memory_source.lower() else 0
+    return Registration(
+        package=prepared.package.name,
+        toolkit=toolkit.toolkit.version if toolkit else "none",
+        cpus=limits.cpus,
+        jobs=request.jobs or limits.cpus,
+        profile=context.places.profiles,
+        budget=request.memory or 0,
+        slurm=slurm,
+        job=context.environ.get("SLURM_JOB_ID", "") if slurm else "",
+        prior=prepared.package.loaded.recipe.build.memory_per_unit,
+        tmpdir=folder / "tmp",
+    )
