@@ -10,7 +10,15 @@ from pathlib import Path
 
 from buildkit.guard.broker_core import Core
 from buildkit.guard.broker_line import longest_first
-from buildkit.guard.broker_pools import MACHINE, given_pool, group_pool, limited, machine_pool, memory_groups
+from buildkit.guard.broker_pools import (
+    MACHINE,
+    given_pool,
+    group_names,
+    group_pool,
+    limited,
+    machine_pool,
+    memory_groups,
+)
 from buildkit.guard.broker_units import Build, Link, UnitState
 from buildkit.guard.profile import UnitId, bound_of
 from buildkit.guard.profile_store import ProfileFolder
@@ -140,6 +148,13 @@ class Desk:
         build.groups = memory_groups(pid) or build.groups
         self._pools_of(build, now)
 
+    def _follow(self, build: Build, pid: int, now: float) -> None:
+        """The same for a shim that has just come: most are where the last one was, and looking takes milliseconds."""
+        place = group_names(pid)
+        if place and place != build.place:
+            build.place = place
+            self._look_at_groups(build, pid, now)
+
     def _pools_of(self, build: Build, now: float) -> None:
         """Its pools: limits come and go."""
         names = [MACHINE]
@@ -214,7 +229,7 @@ class Desk:
         )  # fmt: skip
         build.arrived += 1
         if link.pid and not any(one.build is build for one in self._units.values()):
-            self._look_at_groups(build, link.pid, now)
+            self._follow(build, link.pid, now)
         self._units[link] = self.core.units[unit.number] = unit
         build.to_come.pop(unit.key, None)
         link.send("queued")

@@ -119,6 +119,11 @@ def memory_groups(pid: int) -> list[Group]:
     return own_groups(Path("/"), "memory", str(pid))
 
 
+def group_names(pid: int) -> str:
+    """The names of a process's control groups, in the kernel's words; empty when it has ended."""
+    return read_text(Path("/proc", str(pid), "cgroup"))
+
+
 def limited(groups: Iterable[Group]) -> list[Group]:
     """Those with a limit below the machine's memory."""
     whole = machine_memory(Path("/")).limit

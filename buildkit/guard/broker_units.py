@@ -64,6 +64,8 @@ class Build:
     tmpdir: Path | None = None
     pools: tuple[str, ...] = ()
     groups: list[Group] = field(default_factory=list)
+    place: str = ""
+    """The names of its shims' control groups, as /proc/PID/cgroup has them."""
     overhead: int = 0
     arrived: int = 0
     longest_first: bool = False

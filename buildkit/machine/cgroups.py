@@ -6,6 +6,7 @@ Version 1, version 2 and both at once (hybrid) are read; a limit of any ancestor
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,10 +63,17 @@ def own_groups(root: Path, controller: str, process: str = "self") -> list[Group
 
 def read_text(path: Path) -> str:
     """The text of a file of the kernel; empty where it cannot be read."""
+    # Some are read twenty times a second: a file object takes three times as long.
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return ""
+    try:
+        return b"".join(iter(lambda: os.read(descriptor, 1 << 16), b"")).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
 
 
 def _number(text: str) -> int | None:
