@@ -73,7 +73,12 @@ def is_guarded(context: Context) -> bool:
 
 def jobs_for(prepared: Prepared, context: Context, *, jobs: int, budget: int) -> int:
     """MAX_JOBS of the backend: ``jobs`` as planned, or, under the broker, a line that it can choose from."""
-    return max(jobs, line_length(prepared.survey.machine.limits.cpus, budget)) if is_guarded(context) else jobs
+    return max(jobs, line_length(_processors(prepared), budget)) if is_guarded(context) else jobs
+
+
+def _processors(prepared: Prepared) -> int:
+    """How many units may run at once: a person who asks for more than there are processors gets them."""
+    return max(prepared.survey.machine.limits.cpus, prepared.request.jobs or 0)
 
 
 @contextlib.contextmanager
@@ -125,7 +130,7 @@ def _registration(prepared: Prepared, context: Context, folder: Path) -> Registr
     return Registration(
         package=prepared.package.name,
         toolkit=toolkit.toolkit.version if toolkit else "none",
-        cpus=limits.cpus,
+        cpus=_processors(prepared),
         jobs=request.jobs or limits.cpus,
         profile=context.places.profiles,
         budget=request.memory or 0,
