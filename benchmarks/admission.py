@@ -18,9 +18,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import clean_environment, forget, script, show
+from common import TORCH, clean_environment, forget, script, show
 from hungry import Hungry, write_package
-from memory import TARGET, TORCH, Run, end, start, unlearn
+from memory import TARGET, Run, end, start, unlearn
 
 CAP = 4
 NAME = "hungrytail"

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,21 +67,22 @@ def start(memcap: Path, cap: int, command: Sequence[str], environment: dict[str,
 def end(process: subprocess.Popen[str]) -> Run:
     """Its figures; the last line of standard error is the kernel's."""
     outside: set[str] = set()
-    while True:
-        try:
-            out, err = process.communicate(timeout=0.25)
-        except subprocess.TimeoutExpired:
+    with ThreadPoolExecutor(1) as threads:
+        streams = threads.submit(process.communicate)
+        while not wait([streams], timeout=0.25).done:
             outside |= programs_outside(process.pid)
-        else:
-            break
+    out, err = streams.result()
     lines = err.rstrip().splitlines()
     return Run(json.loads(lines[-1]), out, "\n".join(lines[:-1]), frozenset(outside))
 
 
 def programs_outside(root: int) -> set[str]:
     """Those below memcap with memory of their own that are in no group of its making."""
-    found = set()
-    for process in psutil.Process(root).children(recursive=True):
+    found: set[str] = set()
+    processes: list[psutil.Process] = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        processes = psutil.Process(root).children(recursive=True)
+    for process in processes:
         with contextlib.suppress(psutil.Error, OSError):
             groups = Path(f"/proc/{process.pid}/cgroup").read_text(encoding="utf-8")
             if "/memcap-" not in groups and process.memory_info().rss > 0 and process.cmdline():
@@ -108,8 +110,8 @@ def report(cap: int, number: int, fresh: bool, done: Run, **more: object) -> boo
         cap_gib=cap, run=number, empty_profile=fresh, good=good, exit=kernel["exit"], grade=verdict.get("grade"),
         seconds=kernel["seconds"], build_s=_build_seconds(verdict), peak_anon_mib=kernel["peak_anon_mib"],
         share=round(kernel["peak_anon_mib"] / (cap << 10), 3), kernel_kills=kernel["kills"],
-        outside=sorted(done.outside), escaped=kernel["escaped"], left=kernel["left_running"], requeued=guard.get("requeued"),
-        units=guard.get("units"), **more,
+        outside=sorted(done.outside), escaped=kernel["escaped"], left=kernel["left_running"],
+        requeued=guard.get("requeued"), units=guard.get("units"), **more,
     )  # fmt: skip
     if not good:
         print(done.err[-1500:], file=sys.stderr)
