@@ -14,18 +14,12 @@ from pathlib import Path
 
 from buildkit.guard.pressure import Reading
 from buildkit.machine.cgroups import Group, own_groups, read_text
-from buildkit.machine.memory import Memory, group_memory, machine_memory, reserve
+from buildkit.machine.memory import Memory, capped_reserve, group_memory, machine_memory, reserve
 
 MACHINE = "machine"
-_GIB = 1 << 30
 _LOOK_BACK = 0.21  # seconds over which growth is measured
 _KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 _FULL = re.compile(r"^full .*total=(\d+)$", re.MULTILINE)
-
-
-def capped_reserve(limit: int) -> int:
-    """Bytes kept free inside an explicit limit: 5 % of it, at most 1 GiB."""
-    return min(limit // 20, _GIB)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from buildkit.errors import TooLittleMemory
 from buildkit.machine.limits import Limits
-from buildkit.machine.memory import reserve
+from buildkit.machine.memory import WHOLE_MACHINE, capped_reserve, reserve
 
 _MIB = 1 << 20
 _GIB = 1 << 30
@@ -30,7 +30,7 @@ class Jobs:
 
 def memory_budget(limits: Limits, asked: int | None) -> Budget:
     """What is free here less the reserve, or what was asked for if that is less (bytes)."""
-    kept = reserve(limits.memory)
+    kept = reserve(limits.memory) if limits.memory_source == WHOLE_MACHINE else capped_reserve(limits.memory)
     free = max(limits.memory_available - kept, 0)
     have = (
         f"{_size(limits.memory_available)} free of {_size(limits.memory)} ({limits.memory_source}), "

@@ -14,8 +14,13 @@ from pathlib import Path
 from buildkit.machine.cgroups import Group, read_text
 
 _SMALLEST_RESERVE = 512 << 20
+_GIB = 1 << 30
 _MEMINFO = re.compile(r"^(MemTotal|MemFree|MemAvailable|Buffers|Cached):\s+(\d+) kB$", re.MULTILINE)
 _FIELDS = re.compile(r"^(\w+) (\d+)$", re.MULTILINE)
+
+
+WHOLE_MACHINE = "MemTotal"
+"""The source of a limit that is none but the machine's size: other programs live below it, too."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,17 @@ def reserve(memory: int) -> int:
     return min(max(_SMALLEST_RESERVE, memory // 20), memory // 8)
 
 
+def capped_reserve(limit: int) -> int:
+    """Bytes kept free inside an explicit limit, where nothing else lives: 5 % of it, at most 1 GiB."""
+    return min(limit // 20, _GIB)
+
+
 def machine_memory(root: Path) -> Memory:
     """MemTotal and MemAvailable of /proc/meminfo (in kB)."""
     fields = {name: int(number) * 1024 for name, number in _MEMINFO.findall(read_text(root / "proc/meminfo"))}
-    total = fields.get("MemTotal") or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    total = fields.get(WHOLE_MACHINE) or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     before_3_14 = fields.get("MemFree", total) + fields.get("Buffers", 0) + fields.get("Cached", 0)
-    return Memory(total, fields.get("MemAvailable", min(total, before_3_14)), "MemTotal")
+    return Memory(total, fields.get("MemAvailable", min(total, before_3_14)), WHOLE_MACHINE)
 
 
 def group_memory(group: Group) -> list[Memory]:

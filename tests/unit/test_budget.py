@@ -13,13 +13,13 @@ GIB = 1 << 30
 MIB = 1 << 20
 
 
-def limits(total: float, available: float) -> Limits:
+def limits(total: float, available: float, source: str = "MemTotal") -> Limits:
     return Limits(
         cpus=8,
         cpu_source="affinity",
         memory=int(total * GIB),
         memory_available=int(available * GIB),
-        memory_source="cgroup",
+        memory_source=source,
     )
 
 
@@ -34,8 +34,8 @@ def test_reserve(total: float, kept: float) -> None:
 @pytest.mark.parametrize(
     ("total", "available", "asked", "bytes_", "words"),
     [
-        (8, 6, None, 5.5, "5.5 GiB: 6.0 GiB free of 8.0 GiB (cgroup), 512 MiB kept in reserve"),
-        (8, 6, 4, 4, "4.0 GiB: as asked for; 6.0 GiB free of 8.0 GiB (cgroup), 512 MiB kept in reserve"),
+        (8, 6, None, 5.5, "5.5 GiB: 6.0 GiB free of 8.0 GiB (MemTotal), 512 MiB kept in reserve"),
+        (8, 6, 4, 4, "4.0 GiB: as asked for; 6.0 GiB free of 8.0 GiB (MemTotal), 512 MiB kept in reserve"),
         (8, 6, 7, 5.5, "5.5 GiB: less than the 7.0 GiB asked for; 6.0 GiB free"),
         (8, 0.25, None, 0, "0 MiB: 256 MiB free of 8.0 GiB"),
     ],
@@ -44,6 +44,12 @@ def test_budget(total: float, available: float, asked: float | None, bytes_: flo
     budget = memory_budget(limits(total, available), None if asked is None else int(asked * GIB))
     assert budget.bytes == bytes_ * GIB
     assert budget.reason.startswith(words)
+
+
+def test_inside_a_limit_at_most_a_twentieth_is_kept() -> None:
+    budget = memory_budget(limits(4, 4, "/sys/fs/cgroup/memory/x/memory.limit_in_bytes"), None)
+    assert budget.bytes == 4 * GIB - 4 * GIB // 20
+    assert "205 MiB kept in reserve" in budget.reason
 
 
 @pytest.mark.parametrize(
