@@ -14,11 +14,20 @@ from pathlib import Path
 from buildkit.build.context import Context
 from buildkit.build.prepare import Prepared
 from buildkit.errors import CudabuildError, OutOfMemory
+from buildkit.guard.broker_learning import OTHERS
 from buildkit.guard.client import BrokerClient, Registration
 from buildkit.guard.native import shim_program
 from buildkit.guard.schedule import line_length
 from buildkit.guard.shim import compilers_on, make_shims, shimmed_environment, unit_places
 
+_TOO_BIG = (
+    "free memory or raise the limit; --jobs 1 leaves one compilation all there is, "
+    "fewer --target values make it smaller"
+)
+_KILLED = (
+    "look for what ends compilers here (earlyoom, systemd-oomd, a batch system's limit), give --memory less than "
+    "what it lets live, and build again"
+)
 SWITCH = "CUDABUILD_GUARD"
 """``off``: compilers start without being admitted."""
 
@@ -58,12 +67,7 @@ class Admission:
         if not self.failure:
             return error
         message, _, evidence = self.failure.partition("; ")
-        return OutOfMemory(
-            message,
-            evidence=evidence,
-            hint="free memory or raise the limit; --jobs 1 leaves one compilation all there is, "
-            "fewer --target values make it smaller",
-        )
+        return OutOfMemory(message, evidence=evidence, hint=_KILLED if OTHERS in message else _TOO_BIG)
 
 
 def is_guarded(context: Context) -> bool:

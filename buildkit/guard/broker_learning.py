@@ -8,6 +8,12 @@ from buildkit.guard.broker_pools import PoolWatch
 from buildkit.guard.broker_units import UnitState, gibibytes
 from buildkit.guard.profile import bound_of, learned, raised
 
+OTHERS = "by something else on this machine"
+_KILLERS = {
+    "out-of-memory": "by the kernel, for want of memory",
+    "killed-outside": f"{OTHERS} (signal 9, and the kernel counts no kill for memory)",
+    "memory": "because memory ran short",
+}
 _SMALL = 64 << 20  # bytes; nothing takes more within one look
 
 
@@ -43,4 +49,5 @@ def failure_text(unit: UnitState, pools: Sequence[PoolWatch], why: str) -> str:
             f"{unit.name} needs more memory than there is: alone it held {gibibytes(unit.peak)} "
             f"and was still growing, in {limit}"
         )
-    return f"{unit.name} was killed {unit.strikes} times ({why}); it held up to {gibibytes(unit.peak)}, in {limit}"
+    by = _KILLERS.get(why, why)
+    return f"{unit.name} was killed {unit.strikes} times {by}; it held up to {gibibytes(unit.peak)}, in {limit}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from buildkit.build.admission import Admission, _token_file
 from buildkit.errors import BuildFailed, OutOfMemory
+from buildkit.guard.broker_learning import OTHERS
 
 
 def heard(*events: dict[str, str]) -> Admission:
@@ -36,13 +37,19 @@ def test_a_build_is_on_hold_only_when_nothing_of_it_runs() -> None:
 def test_a_unit_that_does_not_fit_is_the_cause() -> None:
     failed = BuildFailed("the build backend ended with exit status 1")
     assert Admission().cause(failed) is failed
-    text = "a.cu was killed 3 times (out-of-memory); it held up to 5.10 GiB, in 4.00 GiB (cgroup)"
+    text = "a.cu was killed 3 times by the kernel, for want of memory; it held up to 5.10 GiB, in 4.00 GiB (cgroup)"
     cause = heard({"what": "failed", "text": text}).cause(failed)
     assert isinstance(cause, OutOfMemory)
     assert cause.exit_code == 7
     assert str(cause).startswith("a.cu was killed 3 times")
     assert cause.evidence == "it held up to 5.10 GiB, in 4.00 GiB (cgroup)"
     assert "--jobs 1" in cause.hint
+
+
+def test_what_something_else_killed_is_not_said_to_be_too_big() -> None:
+    text = f"a.cu was killed 3 times {OTHERS} (signal 9); it held up to 184 MiB, in 23.54 GiB (MemTotal)"
+    cause = heard({"what": "failed", "text": text}).cause(BuildFailed("the build backend ended with exit status 1"))
+    assert "earlyoom" in (cause.hint or "")
 
 
 def test_the_token_is_for_this_user_alone(tmp_path: Path) -> None:
