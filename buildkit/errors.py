@@ -201,6 +201,12 @@ class CanaryFailed(MachineError):
     kind = "canary-failed"
 
 
+class NoContainment(MachineError):
+    """The containment that CUDABUILD_CONTAINMENT insists on is not permitted here."""
+
+    kind = "no-containment"
+
+
 # 6, 7, 8: the build
 
 

@@ -27,7 +27,7 @@ else:
 
 PREFIX = "CUDABUILD_"
 CONFIG_VARIABLE = "CUDABUILD_CONFIG"
-OTHERS = frozenset({CONFIG_VARIABLE, "CUDABUILD_GUARD"})
+OTHERS = frozenset({CONFIG_VARIABLE, "CUDABUILD_GUARD", "CUDABUILD_CONTAINMENT"})
 """Variables that are no settings: they cannot stand in the file."""
 
 

@@ -11,9 +11,20 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from buildkit.errors import BuildFailed
+from buildkit.guard.containment import lacking_containment
 from buildkit.guard.leftovers import Traces, end_leftovers
 from buildkit.guard.lines import LineSplitter
-from buildkit.guard.protocol import Ended, Exited, Outcome, Reason, Refused, Sample, Started, parse_message
+from buildkit.guard.protocol import (
+    Ended,
+    Exited,
+    Lacking,
+    Outcome,
+    Reason,
+    Refused,
+    Sample,
+    Started,
+    parse_message,
+)
 from buildkit.guard.sampling import ProcessStat, processor_seconds, tree_reader
 from buildkit.guard.signals import SignalWatch
 from buildkit.guard.start import Running
@@ -190,6 +201,8 @@ class GuardLoop:
             self._exited = message
         elif isinstance(message, Ended):
             self._ended = message
+        elif isinstance(message, Lacking):
+            raise lacking_containment(self._running.containment, message.error)
         else:
             self._refuse(message)
 

@@ -1,7 +1,7 @@
 """What the guard and its supervisor say to each other, and what the guard tells its caller.
 
-The supervisor (``csrc/supervisor/main.c``) writes lines to a socket: ``started PID CONTAINMENT ISOLATION [FOLDER]``
-or ``refused ERRNO``, then ``exited RETURNCODE`` and ``ended SURVIVORS``. The only word it is sent is ``end``.
+The supervisor (``csrc/supervisor/main.c``) writes lines to a socket: ``started PID CONTAINMENT ISOLATION [FOLDER]``,
+``refused ERRNO`` or ``lacking ERRNO``, then ``exited RETURNCODE`` and ``ended SURVIVORS``. The only word it is sent is ``end``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 Reason = Literal["exited", "timeout", "stalled", "interrupted", "terminated"]
-Containment = Literal["cgroup", "subreaper"]
+Containment = Literal["cgroup", "namespace", "subreaper"]
 Isolation = Literal["namespace", "none"]
 
 END = b"end\n"
@@ -30,6 +30,9 @@ class Sample:
 @dataclass(frozen=True)
 class Outcome:
     """How a guarded command ended.
+
+    ``containment``: what held its processes. ``cgroup``: a leaf of its own, with a pid namespace in it where that is
+    permitted; ``namespace``: a pid namespace; ``subreaper``: nothing but the supervisor's sweeping.
 
     ``returncode`` is negative for a signal. ``peak_memory`` is the largest sampled sum of resident bytes of the tree.
     ``survivors`` counts processes that could not be ended. ``isolation`` is ``none`` where the kernel or a container's
@@ -63,6 +66,13 @@ class Refused:
 
 
 @dataclass(frozen=True)
+class Lacking:
+    """The containment that was insisted on cannot be had (errno): nothing was started."""
+
+    error: int
+
+
+@dataclass(frozen=True)
 class Exited:
     """The command itself has ended."""
 
@@ -76,7 +86,7 @@ class Ended:
     survivors: int
 
 
-Message = Started | Refused | Exited | Ended
+Message = Started | Refused | Lacking | Exited | Ended
 
 
 def parse_message(line: str) -> Message:
@@ -84,6 +94,8 @@ def parse_message(line: str) -> Message:
     word, _, rest = line.partition(" ")
     if word == "refused":
         return Refused(int(rest))
+    if word == "lacking":
+        return Lacking(int(rest))
     if word == "exited":
         return Exited(int(rest))
     if word == "ended":
@@ -93,7 +105,7 @@ def parse_message(line: str) -> Message:
     pid, containment, isolation, folder = (*rest.split(" ", 3), "")[:4]
     return Started(
         int(pid),
-        "cgroup" if containment == "cgroup" else "subreaper",
+        "cgroup" if containment == "cgroup" else "namespace" if containment == "namespace" else "subreaper",
         "namespace" if isolation == "namespace" else "none",
         Path(folder) if folder else None,
     )

@@ -12,10 +12,11 @@ from pathlib import Path
 from types import TracebackType
 
 from buildkit.errors import MachineError
+from buildkit.guard.containment import wanted_containment
 from buildkit.guard.isolation import isolation_arguments, isolation_rules
 from buildkit.guard.leftovers import TAG, tag_of
 from buildkit.guard.native import supervisor_program
-from buildkit.guard.protocol import END
+from buildkit.guard.protocol import END, Containment
 
 _PATIENCE = 12.0  # seconds; the supervisor itself gives up after 10
 
@@ -32,6 +33,8 @@ class Running:
     output: int
     command: tuple[str, ...]
     tag: str
+    containment: Containment | None = None
+    """The one that was insisted on."""
 
     def ask_to_end(self) -> None:
         """Tell the supervisor to end everything; it may have done so already."""
@@ -65,8 +68,9 @@ def supervisor_command(
     writable: Sequence[Path] | None,
     protected: Sequence[Path],
     scratch: Path | None,
+    containment: Containment | None = None,
 ) -> list[str]:
-    """The words that start the supervisor; with ``writable`` None it isolates nothing."""
+    """The words that start the supervisor; with ``writable`` None it isolates nothing. ``containment``: no other."""
     rules = () if writable is None else isolation_rules(writable, protected)
     return [
         str(program),
@@ -74,6 +78,7 @@ def supervisor_command(
         f"--parent={os.getpid()}",
         f"--directory={cwd}",
         *([f"--scratch={scratch}"] if scratch is not None else []),
+        *([f"--containment={containment}"] if containment is not None else []),
         *isolation_arguments(rules),
         "--",
         *command,
@@ -90,6 +95,7 @@ def start_supervisor(
     scratch: Path | None,
 ) -> Running:
     """Start it in a session of its own, with nothing of ours open in it but its socket and the output pipe."""
+    containment = wanted_containment()
     program = supervisor_program()
     tag = tag_of(cwd)
     ours, theirs = socket.socketpair()
@@ -103,6 +109,7 @@ def start_supervisor(
             writable=writable,
             protected=protected,
             scratch=scratch.absolute() if scratch is not None else None,
+            containment=containment,
         )
         process = subprocess.Popen(
             words,
@@ -123,4 +130,4 @@ def start_supervisor(
         os.close(writing)
     os.set_blocking(reading, False)
     ours.setblocking(False)
-    return Running(process, ours, reading, tuple(command), tag)
+    return Running(process, ours, reading, tuple(command), tag, containment)

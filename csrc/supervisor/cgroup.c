@@ -3,11 +3,13 @@
 #include "supervisor.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Writes a word into a file of a cgroup. */
@@ -82,36 +84,6 @@ static bool own_folder(char *folder, size_t size)
     return (size_t)snprintf(folder, size, "%s%s", point, strcmp(below, "/") == 0 ? "" : below) < size;
 }
 
-bool cgroup_create(struct cgroup *group)
-{
-    char folder[4000];
-    group->path[0] = '\0';
-    if (!own_folder(folder, sizeof folder))
-        return false;
-    snprintf(group->path, sizeof group->path, "%s/cudabuild-%d", folder, (int)getpid());
-    if (mkdir(group->path, 0755) != 0) {
-        group->path[0] = '\0';
-        return false;
-    }
-    char path[sizeof group->path + 32];
-    snprintf(path, sizeof path, "%s/cgroup.kill", group->path);
-    if (access(path, W_OK) == 0)
-        return true;
-    cgroup_remove(group);
-    return false;
-}
-
-int cgroup_join(const struct cgroup *group)
-{
-    return group->path[0] == '\0' ? -1 : put(group, "cgroup.procs", "0");
-}
-
-void cgroup_kill(const struct cgroup *group)
-{
-    if (group->path[0] != '\0')
-        put(group, "cgroup.kill", "1");
-}
-
 /* Removes a cgroup and those that the command made below it. */
 static void remove_below(const char *path)
 {
@@ -129,6 +101,83 @@ static void remove_below(const char *path)
     }
     closedir(folder);
     rmdir(path);
+}
+
+void cgroup_kill(const struct cgroup *group)
+{
+    if (group->path[0] != '\0')
+        put(group, "cgroup.kill", "1");
+}
+
+/* "cudabuild-", a number for the pid namespace, "-": a process number means nothing in another one. */
+static void own_prefix(char *prefix, size_t size)
+{
+    struct stat namespace = {0};
+    stat("/proc/self/ns/pid", &namespace);
+    snprintf(prefix, size, "cudabuild-%lu-", (unsigned long)namespace.st_ino);
+}
+
+static bool is_supervisor(int pid)
+{
+    static const char NAME[] = "cudabuild-super"; /* the kernel keeps 15 letters */
+    char path[64], name[32] = "";
+    snprintf(path, sizeof path, "/proc/%d/comm", pid);
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0)
+        return false;
+    ssize_t size = read(descriptor, name, sizeof name - 1);
+    close(descriptor);
+    return size > 0 && strncmp(name, NAME, 15) == 0;
+}
+
+/* Ends what a supervisor that was killed together with its parent has left in its cgroup. */
+static void end_stale(const char *folder, const char *prefix)
+{
+    DIR *entries = opendir(folder);
+    if (entries == NULL)
+        return;
+    const struct timespec pause = {.tv_nsec = 2000 * 1000};
+    for (struct dirent *entry; (entry = readdir(entries)) != NULL;) {
+        struct cgroup stale;
+        if (strncmp(entry->d_name, prefix, strlen(prefix)) != 0 || is_supervisor(atoi(entry->d_name + strlen(prefix))) ||
+            (size_t)snprintf(stale.path, sizeof stale.path, "%s/%s", folder, entry->d_name) >= sizeof stale.path)
+            continue;
+        for (int tries = 0; tries < 50 && access(stale.path, F_OK) == 0; tries++) {
+            cgroup_kill(&stale);
+            remove_below(stale.path);
+            if (access(stale.path, F_OK) == 0)
+                nanosleep(&pause, NULL);
+        }
+    }
+    closedir(entries);
+}
+
+bool cgroup_create(struct cgroup *group)
+{
+    char folder[3800], prefix[64];
+    group->path[0] = '\0';
+    if (!own_folder(folder, sizeof folder)) {
+        errno = ENOENT;
+        return false;
+    }
+    own_prefix(prefix, sizeof prefix);
+    end_stale(folder, prefix);
+    snprintf(group->path, sizeof group->path, "%s/%s%d", folder, prefix, (int)getpid());
+    if (mkdir(group->path, 0755) != 0) {
+        group->path[0] = '\0';
+        return false;
+    }
+    char path[sizeof group->path + 32];
+    snprintf(path, sizeof path, "%s/cgroup.kill", group->path);
+    if (access(path, W_OK) == 0)
+        return true;
+    cgroup_remove(group);
+    return false;
+}
+
+int cgroup_join(const struct cgroup *group)
+{
+    return group->path[0] == '\0' ? -1 : put(group, "cgroup.procs", "0");
 }
 
 void cgroup_remove(struct cgroup *group)

@@ -28,30 +28,12 @@ struct mount_attributes {
 };
 static const uint64_t READ_ONLY = 1;
 
-static int put(const char *path, const char *text)
+/* fork_apart has made the namespaces of a process that stands apart. */
+static int enter_namespaces(const struct ids *ids, bool apart)
 {
-    int descriptor = open(path, O_WRONLY | O_CLOEXEC);
-    if (descriptor < 0)
+    if (!apart && unshare(ids->user == 0 ? CLONE_NEWNS : CLONE_NEWUSER | CLONE_NEWNS) != 0)
         return -1;
-    ssize_t written = write(descriptor, text, strlen(text));
-    close(descriptor);
-    return written == (ssize_t)strlen(text) ? 0 : -1;
-}
-
-static int enter_namespaces(void)
-{
-    uid_t user = geteuid();
-    gid_t group = getegid();
-    if (user == 0)
-        return unshare(CLONE_NEWNS);
-    if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
-        return -1;
-    char map[64];
-    snprintf(map, sizeof map, "%u %u 1\n", (unsigned)user, (unsigned)user);
-    if (put("/proc/self/uid_map", map) != 0 || put("/proc/self/setgroups", "deny") != 0)
-        return -1;
-    snprintf(map, sizeof map, "%u %u 1\n", (unsigned)group, (unsigned)group);
-    return put("/proc/self/gid_map", map);
+    return ids->user == 0 ? 0 : map_ids(ids);
 }
 
 static bool is_below(const char *path, const char *folder)
@@ -156,14 +138,18 @@ static int drop_capabilities(bool all)
     return (int)syscall(SYS_capset, &header, sets);
 }
 
-int isolate(const struct rule *rules, size_t count)
+int isolate(const struct rule *rules, size_t count, const struct ids *ids, bool apart)
 {
-    bool ordinary = geteuid() != 0;
-    if (enter_namespaces() != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
+    bool ordinary = ids->user != 0;
+    if (enter_namespaces(ids, apart) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
         return -1;
     for (size_t i = 0; i < count; i++)
         if (mount(rules[i].path, rules[i].path, NULL, MS_BIND | MS_REC, NULL) != 0)
             return -1;
+    if (apart && mount_proc() != 0)
+        return -1;
+    if (count == 0)
+        return ordinary ? drop_capabilities(true) : 0; /* a person's own program keeps what root may */
     if (set_all_read_only(rules, count) != 0 || check(rules, count) != 0)
         return -1;
     return drop_capabilities(ordinary);

@@ -1,5 +1,6 @@
 /* What goes over the control socket, one line each.
- *   to the parent:    started PID cgroup|subreaper namespace|none [CGROUP-FOLDER]   or   refused ERRNO
+ *   to the parent:    started PID cgroup|namespace|subreaper namespace|none [CGROUP-FOLDER]
+ *                     or   refused ERRNO   or   lacking ERRNO   (the containment that was asked for)
  *                     exited RETURNCODE          (negative: the signal that ended the command)
  *                     ended SURVIVORS            (nothing the command started is left when this is 0)
  *   from the parent:  end                        (its death, which closes the socket, means the same) */
@@ -37,16 +38,6 @@ static int catch_signals(void)
     }
     sigprocmask(SIG_BLOCK, &caught, NULL);
     return signalfd(-1, &caught, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
-/* The output belongs to the command alone: its reader sees the end of it when the command's tree has ended. */
-static void let_go_of_output(void)
-{
-    int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
-    for (int descriptor = 0; descriptor <= 2; descriptor++)
-        dup2(nothing, descriptor);
-    if (nothing > 2)
-        close(nothing);
 }
 
 /* True once the command has ended or one of the signals that end this program has come. */
@@ -89,10 +80,10 @@ static void tell_start(const struct options *options, const struct launch *start
 {
     char line[sizeof group->path + 128];
     if (started->error != 0)
-        snprintf(line, sizeof line, "refused %d\n", started->error);
+        snprintf(line, sizeof line, "%s %d\n", started->lacking ? "lacking" : "refused", started->error);
     else
         snprintf(line, sizeof line, "started %d %s %s %s\n", (int)started->command.pid,
-                 started->contained ? "cgroup" : "subreaper", started->isolated ? "namespace" : "none", group->path);
+                 started->contained ? "cgroup" : started->apart ? "namespace" : "subreaper", started->isolated ? "namespace" : "none", group->path);
     tell(options->control, line);
 }
 
@@ -113,10 +104,13 @@ int main(int argc, char **argv)
     int signals = catch_signals();
     struct scratch scratch = scratch_remember(options.scratch);
     struct cgroup group = {.path = ""};
-    if (options.use_cgroup)
-        cgroup_create(&group);
+    bool grouped = (options.tier == ANY || options.tier == CGROUP) && cgroup_create(&group);
 
-    struct launch started = launch(&options, &group);
+    struct launch started = {.command.pid = -1, .lacking = true, .error = errno};
+    if (started.error == 0)
+        started.error = ENOSYS;
+    if (grouped || options.tier != CGROUP)
+        started = launch(&options, &group);
     if (!started.contained)
         cgroup_remove(&group);
     let_go_of_output();

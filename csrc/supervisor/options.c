@@ -3,11 +3,12 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const struct option LONG_OPTIONS[] = {
     {"control", required_argument, NULL, 'c'}, {"parent", required_argument, NULL, 'p'},
     {"directory", required_argument, NULL, 'd'}, {"scratch", required_argument, NULL, 's'},
-    {"no-cgroup", no_argument, NULL, 'n'}, {"read-only", required_argument, NULL, 'r'},
+    {"containment", required_argument, NULL, 't'}, {"read-only", required_argument, NULL, 'r'},
     {"writable", required_argument, NULL, 'w'}, {NULL, 0, NULL, 0},
 };
 
@@ -15,7 +16,8 @@ static _Noreturn void refuse(const char *why)
 {
     fprintf(stderr,
             "cudabuild-supervisor: %s\n"
-            "usage: cudabuild-supervisor --control FD --parent PID [--directory DIR] [--scratch DIR] [--no-cgroup]\n"
+            "usage: cudabuild-supervisor --control FD --parent PID [--directory DIR] [--scratch DIR]\n"
+            "           [--containment any|cgroup|namespace|subreaper]\n"
             "           [--read-only PATH | --writable PATH]... -- COMMAND [ARGUMENT]...\n"
             "cudabuild starts this program; it is of no use by itself.\n",
             why);
@@ -31,9 +33,19 @@ static int number(const char *text)
     return (int)value;
 }
 
+static enum tier tier(const char *text)
+{
+    static const char *const NAMES[] = {[ANY] = "any", [CGROUP] = "cgroup", [NAMESPACE] = "namespace",
+                                        [SUBREAPER] = "subreaper"};
+    for (int i = ANY; i <= SUBREAPER; i++)
+        if (strcmp(text, NAMES[i]) == 0)
+            return (enum tier)i;
+    refuse("there is no such containment");
+}
+
 struct options parse_options(int argc, char **argv)
 {
-    struct options options = {.control = -1, .directory = ".", .use_cgroup = true};
+    struct options options = {.control = -1, .directory = "."};
     struct rule *rules = calloc((size_t)argc, sizeof *rules);
     if (rules == NULL)
         refuse("no memory");
@@ -45,7 +57,7 @@ struct options parse_options(int argc, char **argv)
         case 'p': options.parent = number(optarg); break;
         case 'd': options.directory = optarg; break;
         case 's': options.scratch = optarg; break;
-        case 'n': options.use_cgroup = false; break;
+        case 't': options.tier = tier(optarg); break;
         case 'r':
         case 'w':
             if (optarg[0] != '/')

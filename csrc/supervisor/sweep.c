@@ -170,6 +170,15 @@ static bool kill_children(void)
     return true;
 }
 
+/* The first process of a namespace tells how the command ended; nothing when it was killed itself. */
+static int status_of(struct command *command, int status)
+{
+    int told;
+    if (command->report <= 0)
+        return status;
+    return read(command->report, &told, sizeof told) == (ssize_t)sizeof told ? told : SIGKILL;
+}
+
 bool reap(struct command *command)
 {
     for (;;) {
@@ -181,7 +190,7 @@ bool reap(struct command *command)
             return false;
         if (pid == command->pid && !command->ended) {
             command->ended = true;
-            command->status = status;
+            command->status = status_of(command, status);
         }
     }
 }

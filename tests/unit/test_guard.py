@@ -22,6 +22,7 @@ import pytest
 
 from buildkit import errors
 from buildkit.guard import sampling, start
+from buildkit.guard.containment import VARIABLE
 from buildkit.guard.isolation import Rule, isolation_rules
 from buildkit.guard.lines import LineSplitter
 from buildkit.guard.loop import StallClock
@@ -96,13 +97,7 @@ def guarded(folder: Path) -> Guarded:
 def contained(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Guarded:
     """With the best containment that this machine allows, and with the one that is always there."""
     if request.param == "subreaper":
-        build = start.supervisor_command
-
-        def without_cgroup(program: Path, *arguments: Any, **options: Any) -> list[str]:
-            first, *rest = build(program, *arguments, **options)
-            return [first, "--no-cgroup", *rest]
-
-        monkeypatch.setattr(start, "supervisor_command", without_cgroup)
+        monkeypatch.setenv(VARIABLE, request.param)
     return Guarded(folder)
 
 
