@@ -317,6 +317,12 @@ class NoSuchBuild(StoreError):
     kind = "no-such-build"
 
 
+class CannotCancel(StoreError):
+    """The build is not running, not here, or not this user's: there is nothing to cancel."""
+
+    kind = "cannot-cancel"
+
+
 # 130, 143
 
 
@@ -332,3 +338,9 @@ class Terminated(CudabuildError):
 
     kind = "terminated"
     exit_code = 143
+
+
+class Cancelled(Terminated):
+    """Ended by `cudabuild cancel`."""
+
+    kind = "cancelled"

@@ -19,10 +19,11 @@ from buildkit.build.make import Made, make_wheel
 from buildkit.build.package import remember_requires
 from buildkit.build.prepare import Prepared, prepare
 from buildkit.build.proof import Proof, Subject, driver_missing, not_built, prove, required_here, still_valid
-from buildkit.build.recording import MoreRequirements, recorded
+from buildkit.build.recording import MoreRequirements, as_cancelled, begin, recorded
 from buildkit.build.sizing import size_build
 from buildkit.build.tidy import tidy
 from buildkit.errors import CudabuildError, MachineError
+from buildkit.guard.orphans import end_orphans
 from buildkit.machine.arch import parse_targets
 from buildkit.plan.model import PlanSummary
 from buildkit.plan.request import Request
@@ -79,18 +80,21 @@ def build(
     *,
     out: Path | None = None,
     planned: Callable[[], None] = lambda: None,
+    identifier: str | None = None,
 ) -> BuildResult:
     """Build one package, or take it from the store. Causes end up in ``result.error``, never past it.
 
-    ``planned`` is called when a plan is complete, before anything is looked up or made.
+    ``planned`` is called when a plan is complete, before anything is looked up or made. ``identifier``: the id of a
+    build whose record was begun already.
     """
     started = time.monotonic()
-    result = BuildResult(recipe=request.package, device=request.device)
+    result = BuildResult(recipe=request.package, build=identifier, device=request.device)
     try:
         _build(request, configured, context, out, planned, result)
-    except CudabuildError as error:
-        result.error = error
-        result.build = result.build or BuildRecords(context.places.store).new_id()
+    except CudabuildError as caught:
+        records = BuildRecords(context.places.store)
+        error = result.error = as_cancelled(caught, records)
+        result.build = result.build or records.new_id()
         if error.log is None and result.log is not None:
             error.log = str(result.log)
     result.seconds = round(time.monotonic() - started, 3)
@@ -108,6 +112,9 @@ def _build(
     def plan() -> Prepared:
         prepared = prepare(request, configured, context)
         planned()
+        if result.build and result.cache == "miss":  # begun before it was known what it is
+            _describe(result, prepared)
+            begin(BuildRecords(context.places.store), result, log=context.places.logs / f"{result.build}.log")
         return prepared
 
     prepared, served = _obtain(plan, context, result)
@@ -198,6 +205,8 @@ def _make(prepared: Prepared, context: Context, result: BuildResult) -> Entry:
     from buildkit.build.canary import run_canary
 
     tidy(context.places)
+    if ended := end_orphans():
+        context.reporter.note(f"ended {ended} processes of a build that was killed together with its supervisor")
     records = BuildRecords(context.places.store)
     result.cache = "miss"
     canary = result.canary = result.canary or run_canary(prepared, context, _build_canary)

@@ -19,6 +19,7 @@ Examples:
   cudabuild build diso torch-scatter --target '8.6;12.0+PTX' --torch 2.13.0+cu130
   cudabuild build ./my-extension --target native --install
   cudabuild build pypi:diso==0.1.4 --target rtx4090 --json
+  cudabuild build diso --target 12.0 --detach
 """
 
 
@@ -27,6 +28,7 @@ Examples:
 @plan_options
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Put the wheel here.")
 @click.option("--install", "install_too", is_flag=True, help="Install it into the active environment as well.")
+@click.option("--detach", is_flag=True, help="Go on in the background; print the build's id.")
 @click.option("--plan", "plan_only", is_flag=True, help="Say what would be done, and do nothing.")
 @json_option
 @verbose_option
@@ -39,6 +41,10 @@ def command(packages: tuple[str, ...], **options: Any) -> int:
         from buildkit.cli.plan_command import show_plans
 
         return show_plans(packages, options)
+    if options["detach"]:
+        from buildkit.cli.detach import build_detached
+
+        return build_detached(packages, options)
     if options["install_too"]:
         from buildkit.cli.install_command import install_all
 

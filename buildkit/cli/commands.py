@@ -11,5 +11,6 @@ COMMANDS = {
     "doctor": "What is here, what does not fit, and what to type.",
     "recipes": "List, show, check and write recipes.",
     "cache": "List, show and verify what is stored.",
-    "log": "Show a build's log.",
+    "log": "Show a build's log, and follow it while it runs.",
+    "cancel": "End a running build.",
 }

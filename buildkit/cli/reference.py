@@ -13,7 +13,16 @@ from pydantic import BaseModel
 
 from buildkit.cli.commands import COMMANDS
 from buildkit.cli.main import cli
-from buildkit.cli.schema import BuildObject, ErrorObject, GuardObject, WheelObject, causes, schema_text
+from buildkit.cli.schema import (
+    BuildObject,
+    CancelObject,
+    DetachedObject,
+    ErrorObject,
+    GuardObject,
+    WheelObject,
+    causes,
+    schema_text,
+)
 from buildkit.cli.settings import CONFIG_VARIABLE, PREFIX, Settings
 from buildkit.cli.show_schema import EntryObject, show_schema_text
 from buildkit.cli.verify_schema import (
@@ -81,6 +90,8 @@ def json_text() -> str:
         ("`wheel`", WheelObject),
         ("`guard`", GuardObject),
         ("`error`", ErrorObject),
+        ("The object of `build --detach`", DetachedObject),
+        ("The object of `cancel`", CancelObject),
         ("`verdict`", Verdict),
         ("`verdict.stages`", Stage),
         ("`verdict.rows`", TargetRow),

@@ -43,7 +43,7 @@ class GuardObject(JsonModel):
     memory_budget: int = Field(ge=0, description="Bytes that the build was planned for.")
     requeued: int = Field(ge=0, description="Compilations that were ended and started again for lack of memory.")
     units: int = Field(ge=0, description="Compilations and links admitted; without the guard, those announced.")
-    containment: str = Field(description="How its processes are held: `cgroup` or `subreaper`.")
+    containment: str = Field(description="How its processes are held: `cgroup`, `namespace` or `subreaper`.")
     isolation: str = Field(description="`namespace` where what it must not write to was read-only, else `none`.")
     survivors: int = Field(ge=0, description="Processes that were left when it had ended: 0.")
 
@@ -79,6 +79,32 @@ class BuildObject(JsonModel):
     error: ErrorObject | None = Field(default=None, description="Only there after a failure.")
 
 
+class DetachedObject(JsonModel):
+    """A build that ``--detach`` has left running in the background."""
+
+    schema_: SchemaNumber
+    build: str = Field(description="Its id, for `cudabuild log` and `cudabuild cancel`.")
+    recipe: str | None = Field(description="As above; null while that is not known.")
+    key: str | None = Field(description="As above; null where the plan took longer than ten seconds.")
+    status: Literal["running"] = Field(description="What tells it from a build that has ended already.")
+    log: str = Field(description="Path of the file that its progress and output go to.")
+    answer: str = Field(description="Path of the file that holds its object once it has ended.")
+
+
+class CancelObject(JsonModel):
+    """What ``cudabuild cancel --json`` prints."""
+
+    schema_: SchemaNumber
+    build: str = Field(description="The build's id.")
+    recipe: str = Field(description="Name of the recipe or of the project.")
+    key: str | None = Field(description="Its key, where it was known.")
+    status: Literal["cancelled", "succeeded", "failed"] = Field(
+        description="How it ended: not `cancelled` where it was faster."
+    )
+    log: str | None = Field(description="Path of its log.")
+    seconds: float = Field(ge=0, description="Until nothing of it was left.")
+
+
 class EarlyFailure(JsonModel):
     """A failure before it was clear what to build: usage, configuration."""
 
@@ -91,10 +117,10 @@ class SeveralBuilds(JsonModel):
     """Several packages, in the order in which they were named. The exit code is the first failure's."""
 
     schema_: SchemaNumber
-    results: list[BuildObject] = Field(min_length=2)
+    results: list[BuildObject | DetachedObject] = Field(min_length=2)
 
 
-Answer = BuildObject | SeveralBuilds | EarlyFailure
+Answer = BuildObject | SeveralBuilds | EarlyFailure | DetachedObject
 ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from buildkit.cli import streams
 from buildkit.store import receipt
 
-NEVER = frozenset({"--refresh", "--plan", "--install", "-h", "--help", "-v", "--verbose"})
+NEVER = frozenset({"--refresh", "--plan", "--install", "--detach", "-h", "--help", "-v", "--verbose"})
 """Words with which a build command does more, or other things, than hand out a stored wheel."""
 
 

@@ -47,7 +47,7 @@ def end_leftovers(traces: Traces) -> tuple[int, int]:
         found = _find(traces)
         killed |= {(process.pid, process.start) for process in found}
         for process in found:
-            _kill_exactly(process)
+            kill_exactly(process)
         if not found or time.monotonic() > deadline:
             break
         time.sleep(_PAUSE)
@@ -85,7 +85,7 @@ def _end_cgroup(cgroup: Path | None) -> None:
             (cgroup / "cgroup.kill").write_text("1")
 
 
-def _kill_exactly(process: ProcessStat) -> None:
+def kill_exactly(process: ProcessStat) -> None:
     """SIGKILL to this process, and not to another that was given its number since."""
     with contextlib.suppress(OSError):
         descriptor = os.pidfd_open(process.pid)

@@ -1,7 +1,8 @@
 """What the guard and its supervisor say to each other, and what the guard tells its caller.
 
 The supervisor (``csrc/supervisor/main.c``) writes lines to a socket: ``started PID CONTAINMENT ISOLATION [FOLDER]``,
-``refused ERRNO`` or ``lacking ERRNO``, then ``exited RETURNCODE`` and ``ended SURVIVORS``. The only word it is sent is ``end``.
+``refused ERRNO`` or ``lacking ERRNO``, then ``exited RETURNCODE`` and ``ended SURVIVORS``. The only word it is sent
+is ``end``.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import os
 import secrets
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
@@ -16,11 +17,22 @@ from buildkit.errors import NoSuchBuild
 from buildkit.store.disk import disk_causes, make_folder, new_file, write_all
 from buildkit.store.model import Moment, Name, is_name
 
-Status = Literal["running", "succeeded", "failed"]
+Status = Literal["running", "succeeded", "failed", "cancelled"]
+
+
+class BuildProcess(BaseModel):
+    """The process that runs a build: its number, its start (clock ticks since boot), which boot of which host."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    pid: int
+    start: int
+    boot: str
+    host: str
 
 
 class BuildRecord(BaseModel):
-    """One build. ``log`` is the path of its log, ``error`` the kind of what ended it."""
+    """One build. ``log`` is the path of its log, ``error`` the kind of what ended it, with its ``exit_code``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
@@ -33,6 +45,8 @@ class BuildRecord(BaseModel):
     status: Status
     log: str | None = None
     error: str | None = None
+    exit_code: int | None = None
+    process: BuildProcess | None = None
 
 
 class BuildRecords:
@@ -69,11 +83,26 @@ class BuildRecords:
             found = [self._read(path) for path in self.folder.glob("*.json") if is_name(path.stem)]
         return sorted((record for record in found if record), key=lambda r: (r.started, r.id), reverse=True)
 
-    def find(self, text: str) -> BuildRecord:
-        """The newest build meant by ``last``, an id or its beginning, the beginning of a key, or a recipe's name."""
-        every = self.newest_first()
+    def read(self, identifier: str) -> BuildRecord:
+        """The record of this very id. Raises NoSuchBuild."""
+        record = self.read_if_any(identifier)
+        if record is None:
+            raise NoSuchBuild(f"no build {identifier} is recorded here")
+        return record
+
+    def read_if_any(self, identifier: str) -> BuildRecord | None:
+        """The same; None where there is none."""
+        with disk_causes(self.folder):
+            return self._read(self._path(identifier)) if is_name(identifier) else None
+
+    def find(self, text: str, among: Sequence[BuildRecord] | None = None) -> BuildRecord:
+        """The newest build meant by ``last``, an id or its beginning, the beginning of a key, or a recipe's name.
+
+        ``among``: of these, newest first, instead of all.
+        """
+        every = self.newest_first() if among is None else among
         groups = (
-            every if text == "last" else [],
+            list(every) if text == "last" else [],
             [record for record in every if record.id == text],
             [record for record in every if record.recipe == text],
             [

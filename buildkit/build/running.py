@@ -1,0 +1,103 @@
+"""Which process runs a recorded build, whether it still does, and telling it to end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import signal
+import time
+
+from buildkit.build.recording import boot_id, cancel_mark
+from buildkit.errors import CannotCancel, NoSuchBuild
+from buildkit.guard.orphans import end_orphans
+from buildkit.guard.sampling import read_stat
+from buildkit.store.builds import BuildProcess, BuildRecord, BuildRecords
+from buildkit.store.model import utc_now
+
+_PATIENCE = 20.0  # seconds for a build to end by itself; its supervisor gives up after 10
+_PAUSE = 0.05
+
+
+def is_running(record: BuildRecord) -> bool:
+    """Whether the build is at work. One that another machine has begun is believed; one whose command was killed
+    is not, whatever its record says."""
+    process = record.process
+    if record.status != "running" or process is None:
+        return False
+    if process.host != platform.node():
+        return True
+    if process.boot != boot_id():
+        return False
+    found = read_stat(process.pid)
+    return found is not None and found.start == process.start and not found.ended
+
+
+def find_running(records: BuildRecords, text: str) -> BuildRecord:
+    """The newest running build that is meant. Raises NoSuchBuild, or CannotCancel when it runs no more."""
+    running = [record for record in records.newest_first() if is_running(record)]
+    try:
+        return records.find(text, running)
+    except NoSuchBuild:
+        if text == "last" and not running:
+            raise CannotCancel("no build is running here", hint="cudabuild log last") from None
+        record = records.find(text)
+    raise CannotCancel(
+        f"build {record.id} of {record.recipe} is not running",
+        evidence=f"it {_how(record)}",
+        hint=f"cudabuild log {record.id}",
+    )
+
+
+def _how(record: BuildRecord) -> str:
+    when = f" at {record.finished}" if record.finished else ""
+    if record.status == "running":
+        return "ended when its command was killed"
+    status = "was cancelled" if record.status == "cancelled" else record.status
+    return f"{status}{when}" + (f" ({record.error})" if record.status == "failed" else "")
+
+
+def cancel(records: BuildRecords, text: str) -> BuildRecord:
+    """End a running build and wait until it has ended; its record as it is then.
+
+    Raises NoSuchBuild, and CannotCancel for one that is not running, on another machine, or another user's.
+    """
+    record = find_running(records, text)
+    process = record.process
+    if process is None or process.host != platform.node():
+        where = process.host if process else "another machine"
+        raise CannotCancel(f"build {record.id} runs on {where}", hint="type the same command there")
+    mark = cancel_mark(records, process)
+    mark.touch()
+    try:
+        _end(record, process)
+    except PermissionError as error:
+        raise CannotCancel(f"build {record.id} belongs to another user", evidence=str(error)) from error
+    finally:
+        mark.unlink(missing_ok=True)
+    end_orphans()
+    ended = records.find(record.id)
+    if ended.status == "running":
+        ended = ended.model_copy(update={"status": "cancelled", "finished": utc_now(), "error": "cancelled"})
+        records.write(ended)
+    return ended
+
+
+def _end(record: BuildRecord, process: BuildProcess) -> None:
+    """SIGTERM, upon which the build ends everything; SIGKILL for a command that hangs: its supervisor does it then."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(process.pid)
+            try:
+                if not is_running(record):  # the number is another process's by now
+                    return
+                signal.pidfd_send_signal(descriptor, number)
+            finally:
+                os.close(descriptor)
+        deadline = time.monotonic() + _PATIENCE
+        while is_running(record):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_PAUSE)
+        else:
+            return
