@@ -7,7 +7,8 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import BinaryIO
 
 from buildkit.errors import BuildFailed
@@ -28,6 +29,7 @@ from buildkit.guard.protocol import (
 from buildkit.guard.sampling import ProcessStat, processor_seconds, tree_reader
 from buildkit.guard.signals import SignalWatch
 from buildkit.guard.start import Running
+from buildkit.guard.unfinished import give_back, unfinished_files
 from buildkit.process import ProgramFailed, ProgramMissing, quoted
 
 _PERIOD = 0.25  # seconds between two samples
@@ -69,6 +71,7 @@ class GuardLoop:
         on_line: Callable[[str], None],
         on_sample: Callable[[Sample], None],
         on_hold: Callable[[], bool],
+        writable: Sequence[Path] = (),
     ) -> None:
         self._running = running
         self._watch = watch
@@ -76,6 +79,8 @@ class GuardLoop:
         self._on_line = on_line
         self._on_sample = on_sample
         self._on_hold = on_hold
+        self._writable = writable
+        self._unfinished: set[Path] = set()
         self._lines = LineSplitter()
         self._heard = b""
         self._began = time.monotonic()
@@ -103,6 +108,7 @@ class GuardLoop:
                 self._look_around(deadline, stall)
         seconds = time.monotonic() - self._began
         self._drain()
+        give_back(self._unfinished)
         return self._outcome(self._ended, seconds)
 
     def _outcome(self, ended: Ended, seconds: float) -> Outcome:
@@ -136,6 +142,7 @@ class GuardLoop:
         if self._give_up is None and self._exited is None:
             self._reason = reason
             self._give_up = time.monotonic() + _PATIENCE
+            self._unfinished = unfinished_files((process.pid for process in self._tree()), self._writable)
             self._running.ask_to_end()
 
     def _sample(self, now: float) -> None:

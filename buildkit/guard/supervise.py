@@ -59,6 +59,7 @@ def run_guarded(
     Where namespaces are permitted it sees a read-only file system but for ``writable``, devices and the temporary
     folders; ``protected`` folders are read-only there too.
     With ``writable`` None it writes wherever its user may: for a person's own program, not for a package's build.
+    When it is ended before its time, large files below ``writable`` that it was just writing are removed.
     ``scratch`` is removed by the supervisor if this process dies meanwhile; else it is the caller's to remove.
 
     Raises :class:`ProgramMissing` or :class:`ProgramFailed` when the command cannot be started, :class:`BuildFailed`
@@ -67,7 +68,9 @@ def run_guarded(
     """
     with guarding() as watch:
         running = start_supervisor(command, cwd=cwd, env=env, writable=writable, protected=protected, scratch=scratch)
-        loop = GuardLoop(running, watch, log=log, on_line=on_line, on_sample=on_sample, on_hold=on_hold)
+        loop = GuardLoop(
+            running, watch, log=log, on_line=on_line, on_sample=on_sample, on_hold=on_hold, writable=writable or ()
+        )
         with running:
             outcome = loop.run(deadline=deadline, stall=stall)
         if outcome.reason == "interrupted":
