@@ -1,12 +1,18 @@
 """What is left of a build that is ended while it compiles: ``python benchmarks/survivors.py --help``.
 
 Ends one build after another: by Ctrl-C, SIGTERM, SIGHUP and SIGKILL, each as soon as a compiler's process is
-there, and by ``--timeout``. For each it prints one JSON line with the processes that were still there after
-the grace, and the temporary folders; exits with 1 if there were any, or if the build did not end as it should.
+there, by SIGKILL of its supervisor, its broker or a compiler's shim, and by ``--timeout``. For each it prints one JSON
+line with the processes that were still there after the grace, and the temporary folders, and in the end a table on
+standard error; exits with 1 if there were any, or if a build did not end as it should.
 
     python benchmarks/survivors.py                               everything, as whoever runs it
+    python benchmarks/survivors.py --tier cgroup --tier namespace --tier subreaper     in each containment
+    python benchmarks/survivors.py --when ptxas                  every ending, while ptxas runs
     python benchmarks/survivors.py --case KILL:cicc --case timeout:15s --package ./my-extension
     python benchmarks/survivors.py --user NAME --cache FOLDER --script FILE      by root, as an ordinary user
+
+``KILL@supervisor``, ``KILL@broker`` and ``KILL@shim`` are of those. A build outlives its broker, and may outlive a
+shim: three seconds later it is ended by SIGTERM. Each build has a broker of its own.
 
 This program is a subreaper: whatever is started below it, detached, with an emptied environment or in namespaces
 of its own, stays its descendant. That none is left is said by the kernel (no children: ECHILD), not by a scan,
@@ -30,6 +36,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 from common import TARGET, TORCH, cache_folder, clean_environment, script, show
@@ -38,8 +45,15 @@ from buildkit.build.places import Places
 
 PR_SET_CHILD_SUBREAPER = 36
 COMPILERS = frozenset({"nvcc", "cicc", "ptxas", "cc1plus", "cudafe++", "fatbinary"})
-EXIT_CODES = {"INT": 130, "TERM": 143, "HUP": 143, "KILL": -signal.SIGKILL, "timeout": 8}
-ALL = (*(f"{name}:{tool}" for tool in ("cicc", "cc1plus") for name in ("INT", "TERM", "HUP", "KILL")), "timeout:15s")
+EXIT_CODES = {
+    "INT": {130}, "TERM": {143}, "HUP": {143}, "KILL": {-signal.SIGKILL}, "timeout": {8},
+    "KILL@supervisor": {6}, "KILL@broker": {143}, "KILL@shim": {143, 6},
+}  # fmt: skip
+SIGNALS = tuple(ending for ending in EXIT_CODES if ending != "timeout")
+TOOLS = ("cicc", "cc1plus")
+TIERS = ("cgroup", "namespace", "subreaper")
+AFTERWARDS = 3.0
+"""Seconds until a build whose broker or shim was killed is ended."""
 LIMIT = 1800.0
 """Seconds after which a build that nothing has ended counts as hung."""
 
@@ -56,12 +70,13 @@ class Person:
     environment: dict[str, str]
 
     def start(
-        self, words: Sequence[str], temporary: Path, stdout: int, stderr: int | None = None
+        self, words: Sequence[str], temporary: Path, stdout: int, stderr: int | None = None, tier: str = ""
     ) -> subprocess.Popen[bytes]:
         """Start cudabuild with these words in a process group of its own, as a shell would."""
+        own = {"TMPDIR": str(temporary), "XDG_RUNTIME_DIR": str(temporary.parent / "run")}
         return subprocess.Popen(
             [self.script, *words],
-            env={**self.environment, "TMPDIR": str(temporary)},
+            env={**self.environment, **own, **({"CUDABUILD_CONTAINMENT": tier} if tier else {})},
             cwd=temporary.parent,
             user=self.user,
             group=self.group,
@@ -112,19 +127,51 @@ def reap(child: subprocess.Popen[bytes]) -> bool:
             child.returncode = os.waitstatus_to_exitcode(status)
 
 
+def victim(who: str, tool: str, child: int) -> int | None:
+    """The process that is to be killed: the command, its supervisor, its broker, or the shim above the tool."""
+    if not who:
+        return child
+    every = psutil.Process().children(recursive=True)
+    for process in every:
+        with contextlib.suppress(psutil.Error):
+            if who == "supervisor" and process.ppid() == child and process.name().startswith("cudabuild-super"):
+                return int(process.pid)
+            if who == "broker" and any("broker_launch" in word for word in process.cmdline()):
+                return int(process.pid)
+            if who == "shim" and process.name() == tool:
+                above = [one.pid for one in process.parents() if "/views/" in one.exe() or "/shims/" in one.exe()]
+                if above:
+                    return int(above[0])
+    return None
+
+
+def send(ending: str, tool: str, child: int) -> bool:
+    """Send the signal to whom it is meant for; False: there is no such process yet."""
+    name, _, who = ending.partition("@")
+    pid = victim(who, tool, child)
+    if pid is None:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        (os.killpg if ending == "INT" else os.kill)(pid, getattr(signal, f"SIG{name}"))
+    return True
+
+
 def end_one(child: subprocess.Popen[bytes], ending: str, tool: str, grace: float) -> Ended:
     """Send the signal once the tool runs (none for a timeout), wait for the end, count after the grace."""
     ended, sent, started = Ended(), ending == "timeout", time.monotonic()
+    then: float | None = None
     while not (reap(child) or child.returncode is not None) and time.monotonic() - started < LIMIT:
         names = list(below().values())
         if not sent or ending == "timeout":
             compiling = sum(name in COMPILERS for name in names)
             if compiling:
                 ended.compiling, ended.running = compiling, len(names)
-        if not sent and tool in names:
-            number = getattr(signal, f"SIG{ending}")
-            (os.killpg if ending == "INT" else os.kill)(child.pid, number)
+        if not sent and tool in names and send(ending, tool, child.pid):
             sent, ended.after = True, round(time.monotonic() - started, 1)
+            then = time.monotonic() + AFTERWARDS if ending in {"KILL@broker", "KILL@shim"} else None
+        if then is not None and time.monotonic() > then:
+            child.send_signal(signal.SIGTERM)
+            then = None
         time.sleep(0.01)
     over = time.monotonic()
     ended.after = ended.after or round(over - started, 1)
@@ -158,33 +205,37 @@ def temporary_folder(person: Person) -> Iterator[Path]:
     """A TMPDIR that the person can write in."""
     folder = Path(tempfile.mkdtemp(prefix="survivors-"))
     folder.chmod(0o755)
-    inner = folder / "tmp"
-    inner.mkdir()
-    if person.user is not None:
-        os.chown(inner, person.user, person.group or -1)
+    inner, runtime = folder / "tmp", folder / "run"
+    for each in (inner, runtime):
+        each.mkdir(mode=0o700)
+        if person.user is not None:
+            os.chown(each, person.user, person.group or -1)
     try:
         yield inner
     finally:
         shutil.rmtree(folder)
 
 
-def try_case(case: str, package: Sequence[str], person: Person, build: Path, grace: float) -> bool:
-    """End one build in one way, and print what was left; whether nothing was, and it ended as it should."""
+def try_case(case: str, tier: str, package: Sequence[str], person: Person, build: Path, grace: float) -> dict[str, Any]:
+    """End one build in one way, and print what was left; ``passed``: nothing, and it ended as it should."""
     ending, _, detail = case.partition(":")
     words = [*package, "--refresh", *(("--timeout", detail) if ending == "timeout" else ())]
     with temporary_folder(person) as temporary:
         log = (temporary.parent / "output").open("w+b")
-        child = person.start(words, temporary, stdout=log.fileno(), stderr=log.fileno())
+        child = person.start(words, temporary, stdout=log.fileno(), stderr=log.fileno(), tier=tier)
         ended = end_one(child, ending, detail, grace)
         folders = left_behind(temporary, build)
         clear_away(child)
         log.seek(0)
         said = log.read().decode("utf-8", "replace")[-2000:]
-    as_it_should = ended.returncode == EXIT_CODES[ending] and ended.compiling > 0
-    passed = as_it_should and ended.gone_after is not None and not folders
-    show(
+    refused = ended.returncode == 5 and "CUDABUILD_CONTAINMENT" in said
+    as_it_should = ended.returncode in EXIT_CODES[ending] and ended.compiling > 0
+    passed = refused or (as_it_should and ended.gone_after is not None and not folders)
+    found: dict[str, Any] = dict(
         what="survivors",
         case=case,
+        tier=tier or "best",
+        permitted=not refused,
         user=person.name,
         exit=ended.returncode,
         after_s=ended.after,
@@ -197,7 +248,29 @@ def try_case(case: str, package: Sequence[str], person: Person, build: Path, gra
         passed=passed,
         **({} if as_it_should else {"said": said}),
     )
-    return passed
+    show(**found)
+    return found
+
+
+def table(found: Sequence[dict[str, Any]]) -> str:
+    """One row an ending, one column a containment: survivors and the seconds until none was left."""
+    tiers = list(dict.fromkeys(each["tier"] for each in found))
+    rows = [["ending:when", *tiers]]
+    for case in dict.fromkeys(each["case"] for each in found):
+        cells = {each["tier"]: each for each in found if each["case"] == case}
+        rows.append([case, *(_cell(cells.get(tier)) for tier in tiers)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(tiers) + 1)]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows)
+
+
+def _cell(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    if not found["permitted"]:
+        return "not permitted here"
+    after = found["gone_after_s"]
+    text = f"{found['survivors']} left" + (f" after {after:.2f} s" if after is not None else "")
+    return text if found["passed"] else f"{text}, FAILED (exit {found['exit']})"
 
 
 def person_of(name: str | None, cache: Path | None, command: str | None) -> Person:
@@ -228,7 +301,12 @@ def fetch(package: Sequence[str], person: Person) -> Path:
 def arguments() -> argparse.Namespace:
     """What was typed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", action="append", metavar="ENDING:WHEN", help=f"default: all of {', '.join(ALL)}")
+    endings = ", ".join(SIGNALS)
+    parser.add_argument("--case", action="append", metavar="ENDING:WHEN", help=f"timeout:15s, or one of {endings}:cicc")
+    parser.add_argument(
+        "--when", action="append", metavar="TOOL", help=f"every ending while it runs ({', '.join(TOOLS)})"
+    )
+    parser.add_argument("--tier", action="append", choices=TIERS, help="force this containment (default: the best)")
     parser.add_argument("--package", default="chamferdist", help="a recipe or a folder (default: chamferdist)")
     parser.add_argument("--user", help="the ordinary user who builds (this program is run by root then)")
     parser.add_argument("--cache", type=Path, help="the cache to use, warm or not; default: the user's own")
@@ -247,8 +325,12 @@ def main() -> int:
     folder = Path(options.package)
     package = [str(folder.absolute()) if folder.is_dir() else options.package, "--target", TARGET, "--torch", TORCH]
     build = fetch(package, person)
-    passed = [try_case(case, package, person, build, options.grace) for case in options.case or ALL]
-    return 0 if all(passed) else 1
+    every = [f"{ending}:{tool}" for tool in options.when or TOOLS for ending in SIGNALS] + ["timeout:15s"]
+    cases = options.case or every
+    tiers = options.tier or [""]
+    found = [try_case(case, tier, package, person, build, options.grace) for case in cases for tier in tiers]
+    sys.stderr.write(f"survivors of {person.name}'s builds of {options.package}\n{table(found)}\n")
+    return 0 if all(each["passed"] for each in found) else 1
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import pytest
 
 from buildkit.build.running import find_running, is_running
 from buildkit.cli.schema import ANSWER, CancelObject, DetachedObject
-from buildkit.errors import CannotCancel, CudabuildError
+from buildkit.errors import CannotCancel
 from buildkit.guard.sampling import all_processes, descendants
 from buildkit.store.builds import BuildRecords
 

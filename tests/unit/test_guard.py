@@ -27,7 +27,7 @@ from buildkit.guard.isolation import Rule, isolation_rules
 from buildkit.guard.lines import LineSplitter
 from buildkit.guard.loop import StallClock
 from buildkit.guard.native import PROGRAM, supervisor_program
-from buildkit.guard.protocol import Ended, Exited, Refused, Sample, Started, parse_message
+from buildkit.guard.protocol import Ended, Exited, Lacking, Refused, Sample, Started, parse_message
 from buildkit.guard.signals import ending_signals
 from buildkit.guard.supervise import GuardInterrupted, GuardTerminated, Outcome, run_guarded
 from buildkit.process import ProgramMissing
@@ -172,7 +172,9 @@ def test_messages() -> None:
     folder = Path("/sys/fs/cgroup/a b/cudabuild-7")
     assert parse_message(f"started 7 cgroup namespace {folder}") == Started(7, "cgroup", "namespace", folder)
     assert parse_message("started 7 subreaper none ") == Started(7, "subreaper", "none", None)
+    assert parse_message("started 7 namespace none ") == Started(7, "namespace", "none", None)
     assert parse_message("refused 2") == Refused(2)
+    assert parse_message("lacking 1") == Lacking(1)
     assert parse_message("exited -9") == Exited(-9)
     assert parse_message("ended 0") == Ended(0)
     with pytest.raises(ValueError, match="hello"):

@@ -498,6 +498,13 @@ def test_the_broker_is_started_again_and_survives_the_unit(bench: Bench) -> None
     os.kill(pid, signal.SIGKILL)
 
 
+def test_the_kernel_is_offered_the_compiler_first(bench: Bench) -> None:
+    bench.broker.open_door = True
+    (bench.work / "score.do").write_text("cat /proc/self/oom_score_adj > score\n", encoding="utf-8")
+    assert bench.run("gcc", "-c", "b.c", "score.do") == (0, "", "")
+    assert int((bench.work / "score").read_text()) >= 500
+
+
 @pytest.mark.parametrize("how", ["CUDABUILD_GUARD", "CUDABUILD_SHIM_BYPASS", "CUDABUILD_SOCKET"])
 def test_without_the_guard_every_call_runs_at_once(bench: Bench, how: str) -> None:
     value = {"CUDABUILD_GUARD": "off", "CUDABUILD_SHIM_BYPASS": "1", "CUDABUILD_SOCKET": ""}[how]
