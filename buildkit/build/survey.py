@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from buildkit.build.borrow import Loan, plan_loan
 from buildkit.build.context import Context
@@ -20,7 +20,7 @@ from buildkit.machine.interpreter import Interpreter, active_interpreter
 from buildkit.machine.limits import Limits, read_limits
 from buildkit.machine.system_inputs import SystemInputs, read_system_inputs
 from buildkit.machine.toolkit import Toolkit, find_toolkits, read_toolkit
-from buildkit.machine.torch_identity import TorchIdentity, identify_torch
+from buildkit.machine.torch_identity import NO_TORCH, TorchIdentity, identify_torch
 from buildkit.plan.decide import TargetChoice, choose_targets
 from buildkit.plan.request import Request
 
@@ -264,8 +264,8 @@ class Survey:
     torch: TorchIdentity
     loan: Loan
     toolkit: ToolkitChoice | None
-    targets: tuple[Target, ...]
-    notes: tuple[str, ...]
+    targets: tuple[Target, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def complete_survey(
@@ -275,23 +275,26 @@ def complete_survey(
     torch = choose_torch(request, machine, context)
     loan = plan_loan(torch, machine.python, context.memo)
     if configured is None:
-        return Survey(machine, torch, loan, None, (), ())
+        return Survey(machine, torch, loan, None)
     toolkit = choose_toolkit(request, torch.cuda, machine, context)
-    release = toolkit.toolkit.release
-    notes = [*toolkit.notes, *compat.check_torch_toolkit(torch.cuda, release)]
-    notes += compat.check_compiler(machine.compiler.version, release, kind=machine.compiler.kind)
-    notes += compat.check_glibc(machine.glibc, release)
-    notes += compat.check_driver(machine.gpus.driver, release)
-    everything = compat.makeable_targets(
-        toolkit=release, torch=torch.version, setuptools_path=setuptools_path, torch_cuda=torch.cuda
+    return with_targets(
+        Survey(machine, torch, loan, toolkit), toolkit, request, configured, context, setuptools_path=setuptools_path
     )
+
+
+def with_targets(
+    known: Survey, toolkit: ToolkitChoice, request: Request, configured: Sequence[str], context: Context, *,
+    setuptools_path: bool = True,
+) -> Survey:  # fmt: skip
+    """A survey completed: the targets that its toolkit (and torch) can make of those asked for, and notes."""
+    machine, torch, release = known.machine, known.torch, toolkit.toolkit.release
+    notes = [*toolkit.notes, *(() if torch is NO_TORCH else compat.check_torch_toolkit(torch.cuda, release))]
+    notes += compat.check_compiler(machine.compiler.version, release, kind=machine.compiler.kind)
+    notes += compat.check_glibc(machine.glibc, release) + compat.check_driver(machine.gpus.driver, release)
+    version, cuda, path = torch.version or None, torch.cuda, setuptools_path
+    everything = compat.makeable_targets(toolkit=release, torch=version, setuptools_path=path, torch_cuda=cuda)
     choice = targets_asked(request, configured, machine, context, everything)
     decision = compat.check_targets(
-        choice.targets,
-        toolkit=release,
-        torch=torch.version,
-        setuptools_path=setuptools_path,
-        torch_cuda=torch.cuda,
-        reduce=not choice.typed,
+        choice.targets, toolkit=release, torch=version, setuptools_path=path, torch_cuda=cuda, reduce=not choice.typed
     )
-    return Survey(machine, torch, loan, toolkit, decision.targets, (*notes, *decision.notes))
+    return replace(known, targets=decision.targets, notes=(*notes, *decision.notes))

@@ -13,7 +13,7 @@ from pathlib import Path
 from buildkit.build.borrow import NO_LOAN
 from buildkit.build.context import Context
 from buildkit.build.cuda_names import HEADER
-from buildkit.build.survey import WHEEL_MAJORS, Machine, Survey, ToolkitChoice, choose_toolkit, targets_asked
+from buildkit.build.survey import WHEEL_MAJORS, Machine, Survey, ToolkitChoice, choose_toolkit, with_targets
 from buildkit.machine import compat
 from buildkit.machine.identity import Memo, hash_file, identity_or_none, is_settled
 from buildkit.machine.toolkit import Toolkit, find_toolkits
@@ -26,16 +26,9 @@ def survey_without_torch(
 ) -> Survey:
     """Toolkit and targets for a request; ``configured`` is None for a CPU build."""
     if configured is None:
-        return Survey(machine, NO_TORCH, NO_LOAN, None, (), ())
+        return Survey(machine, NO_TORCH, NO_LOAN, None)
     toolkit = choose_toolkit(request, _cuda_release(request, machine, context), machine, context)
-    release = toolkit.toolkit.release
-    notes = [*toolkit.notes, *compat.check_compiler(machine.compiler.version, release, kind=machine.compiler.kind)]
-    notes += compat.check_glibc(machine.glibc, release)
-    notes += compat.check_driver(machine.gpus.driver, release)
-    everything = compat.makeable_targets(toolkit=release, torch=None)
-    choice = targets_asked(request, configured, machine, context, everything)
-    decision = compat.check_targets(choice.targets, toolkit=release, torch=None, reduce=not choice.typed)
-    return Survey(machine, NO_TORCH, NO_LOAN, toolkit, decision.targets, (*notes, *decision.notes))
+    return with_targets(Survey(machine, NO_TORCH, NO_LOAN, toolkit), toolkit, request, configured, context)
 
 
 def _cuda_release(request: Request, machine: Machine, context: Context) -> str:

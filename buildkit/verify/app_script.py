@@ -22,6 +22,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+COPIES = ("Memcpy ", "Memset ")
+"""What else runs on a GPU; the same as in probe_script.py, which this file, alone in a person's process, cannot ask."""
+
 
 class Recorder:
     """Records from CUDA's start in this process to its end."""
@@ -70,7 +73,7 @@ class Recorder:
             profile.stop()
             cuda = self._torch.autograd.DeviceType.CUDA
             names = [event.name for event in profile.events() if event.device_type == cuda]
-            self.kernels.update(name for name in names if not name.startswith(("Mem", "[mem")))
+            self.kernels.update(name for name in names if not name.startswith(COPIES))
         except Exception as error:  # noqa: BLE001 - a GPU that is in error lets nothing be recorded
             self.state = f"torch.profiler failed at the end: {error}"
 

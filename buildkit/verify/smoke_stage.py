@@ -12,8 +12,9 @@ from typing import Any
 from buildkit import process
 from buildkit.errors import VerificationFailed
 from buildkit.machine.gpus import Gpu
+from buildkit.verify.imports import import_command
 
-_SCRIPT = Path(__file__).with_name("smoke.py")
+SCRIPT = Path(__file__).with_name("smoke.py")
 _TAKEN = "busy or unavailable"
 """Of cudaErrorDevicesUnavailable: another process has the GPU to itself, or it may not be used."""
 _FULL = "out of memory"
@@ -46,7 +47,7 @@ def run_smoke(
         empty.mkdir()
         asked = {"device": "cpu" if gpu is None else "cuda", "module_path": str(module_path) if module_path else None}
         request.write_text(json.dumps(asked), encoding="utf-8")
-        command = smoke_command(python, request, answer, env)
+        command = import_command(python, request, answer, env, script=SCRIPT)
         try:
             done = process.run(command, env=_on(gpu, env), cwd=empty, timeout=timeout, check=False)
         except process.ProgramTimedOut as error:
@@ -56,13 +57,6 @@ def run_smoke(
             ) from error
         facts = read_answer(answer)
     return judge_smoke(facts, done.returncode, done.stderr, gpu=gpu)
-
-
-def smoke_command(python: Path, request: Path, answer: Path, env: Mapping[str, str]) -> list[str]:
-    """``-I`` keeps PYTHON* variables out: a prefix for byte code is an option, and without one none is written."""
-    prefix = env.get("PYTHONPYCACHEPREFIX")
-    options = ["-X", f"pycache_prefix={prefix}"] if prefix else ["-B"]
-    return [str(python), "-I", "-X", "faulthandler", *options, str(_SCRIPT), str(request), str(answer)]
 
 
 def read_answer(path: Path) -> dict[str, Any]:
