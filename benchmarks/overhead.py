@@ -5,6 +5,7 @@
 Both sides have torch and the same toolkit warm; the store is emptied before each run. Printed for each
 pair: the ratio of the backend's time (from its start to the wheel file) to the whole of
 ``pip wheel --no-cache-dir --no-build-isolation``, the ratio of the whole command, and the proof's seconds.
+Exits with 1 if a median is above its bound.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from buildkit.source.fetch import fetch_source, unpack
 from buildkit.source.spec import spec_of
 
 JOBS = "2"
+BOUNDS = {"backend_ratio": 1.03, "whole_ratio": 1.10, "proof_s": 8.0}
+"""What the medians may be at most."""
 
 
 def bare(recipe: str, python: Path, view: Path) -> float:
@@ -66,7 +69,7 @@ def ours(recipe: str) -> tuple[float, float, float]:
     return whole, stages["build"], sum(seconds for name, seconds in stages.items() if name != "build")
 
 
-def main() -> None:
+def main() -> int:
     """Run the pairs."""
     pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     recipe = sys.argv[2] if len(sys.argv) > 2 else "chamferdist"
@@ -83,11 +86,12 @@ def main() -> None:
         rows.append(row)
         show(pair=number + 1, pip_s=round(plain, 1), whole_s=round(whole, 1), backend_s=round(backend, 1),
              **{name: round(value, 3) for name, value in row.items()})  # fmt: skip
-    show(
-        what=f"overhead of {recipe}",
-        **{f"median_{n}": round(statistics.median(r[n] for r in rows), 3) for n in rows[0]},
-    )
+    medians = {name: statistics.median(row[name] for row in rows) for name in BOUNDS}
+    passed = all(medians[name] <= bound for name, bound in BOUNDS.items())
+    rounded = {f"median_{name}": round(value, 3) for name, value in medians.items()}
+    show(what=f"overhead of {recipe}", **rounded, bounds=BOUNDS, passed=passed)
+    return 0 if passed else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,6 +1,7 @@
-"""What all tests share: with CUDABUILD_CI=1 a test that did not run fails the session, but for those in tests/gpu.
+"""What all tests share: how they are spread over processes, and what counts as run.
 
-A suite that passes because half of it was skipped says nothing. Only a GPU may be absent.
+With CUDABUILD_CI=1 a test that did not run fails the session, but for those in tests/gpu. A suite that passes because
+half of it was skipped says nothing. Only a GPU may be absent.
 """
 
 from __future__ import annotations
@@ -9,11 +10,38 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 STRICT = os.environ.get("CUDABUILD_CI") == "1"
 GPU_FOLDER = Path(__file__).parent / "gpu"
+MOST_PROCESSES = 4
+"""More of them would only wait for the builds of each other."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """For ``-n auto``: no process of its own for the tests of one file, else one for each processor."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None  # that is xdist's to read
+    files = {argument.partition("::")[0] for argument in config.args}
+    processes = min(MOST_PROCESSES, len(os.sched_getaffinity(0)))
+    one_file = len(files) == 1 and files.pop().endswith(".py")
+    return 0 if one_file or processes == 1 else processes
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """The tests of a file stay together and in order, as they share what was built; those on a GPU too."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/gpu" if _may_be_absent(nodeid, config.rootpath) else str(super()._split_scope(nodeid))
+
+    config.option.loadscopereorder = False  # files in the order of collection, not by their number of tests
+    return Files(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,11 +65,11 @@ class NotRun:
 
     def __init__(self, config: pytest.Config) -> None:
         self.root = config.rootpath
-        self.not_run: list[str] = []
+        self.not_run: dict[str, None] = {}  # in order, and once: several processes may tell of the same
 
     def _note(self, nodeid: str, how: str) -> None:
         if not _may_be_absent(nodeid, self.root):
-            self.not_run.append(f"{nodeid} ({how})")
+            self.not_run[f"{nodeid} ({how})"] = None
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         """Left out by -k, -m or --deselect."""
@@ -60,9 +88,16 @@ class NotRun:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Fail the session if it passed so far."""
+        """Fail the session if it passed so far; one of several processes tells the one that started it."""
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput["not_run"] = list(self.not_run)
         if self.not_run and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Hear what one of several processes did not run: only there it is known what was deselected."""
+        self.not_run.update(dict.fromkeys(getattr(node, "workeroutput", {}).get("not_run", ())))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Name them."""

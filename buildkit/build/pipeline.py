@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from buildkit.build.amending import amended
 from buildkit.build.context import Context
 from buildkit.build.lookup import stored
-from buildkit.build.make import Made, make_wheel
 from buildkit.build.package import remember_requires
 from buildkit.build.prepare import Prepared, prepare
 from buildkit.build.proof import Proof, Subject, driver_missing, not_built, prove, required_here, still_valid
@@ -35,6 +34,7 @@ from buildkit.verify.verdict import Verdict, check_requirement, read_verdict
 
 if TYPE_CHECKING:
     from buildkit.build.canary import Canary
+    from buildkit.build.make import Made
 
 
 @dataclass
@@ -226,6 +226,8 @@ def _check_canary(prepared: Prepared, canary: Canary | None, result: BuildResult
 
 
 def _make_and_prove(prepared: Prepared, context: Context, result: BuildResult) -> Entry:
+    from buildkit.build.make import make_wheel  # with all of the guard: a hit does without
+
     with _build_folder(context.places.builds / prepared.key) as folder:
         made = make_wheel(prepared, context, folder, result)
         if made.discovered:

@@ -23,7 +23,6 @@ else:
 
 _CORRECT = "correct it there, or by a patch in the recipe"
 LEGACY_REQUIRES = ("setuptools", "wheel")
-LEGACY_BACKEND = "setuptools.build_meta:__legacy__"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from buildkit.errors import NotCached, SourceError
 from buildkit.progress import Reporter
@@ -25,11 +26,13 @@ from buildkit.source.cached import (
 )
 from buildkit.source.choice import choose, mismatch, parsed, same_version
 from buildkit.source.fetched import FetchedSource, from_record
-from buildkit.source.index_client import IndexClient, IndexFile
 from buildkit.source.index_settings import IndexSettings
 from buildkit.source.metadata import normalized, static_metadata
 from buildkit.source.spec import ArchiveSpec, SdistSpec
 from buildkit.source.tree import file_sha256
+
+if TYPE_CHECKING:
+    from buildkit.source.index_client import IndexClient, IndexFile
 
 
 def fetch_sdist(
@@ -53,6 +56,8 @@ def fetch_sdist(
             f"the source of {wanted} is not in the cache, and --offline forbids to fetch it",
             hint="run `cudabuild fetch` with the same names where there is a network",
         )
+    from buildkit.source.index_client import IndexClient  # with ssl: what is cached needs none of it
+
     with IndexClient(index, python if spec.version is None else None) as client:
         file = choose(spec, client.listing(spec.name))
         if file.sha256 and (found := cached_sdist(places, file.sha256, reporter)):

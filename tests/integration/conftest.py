@@ -251,22 +251,42 @@ def toolkit_view(context: Context, wheel_toolkit: Toolkit, tmp_path_factory: pyt
 
 @pytest.fixture(scope="session", autouse=True)
 def _counted_compilations(cache: Path) -> Iterator[None]:
-    """Count the device compilations in the logs of the builds that this session ran."""
+    """Count the device compilations in the logs of the builds that this session ran, a line for each log.
+
+    Processes that run side by side each tell of every log: the greater number of two is the later one.
+    """
     started = time.time()
     yield
-    count = 0
-    for log in (cache / "logs").glob("*.log"):
+    counter = os.environ.get("CUDABUILD_COMPILATIONS")
+    for log in (cache / "logs").glob("*.log") if counter else ():
         if log.stat().st_mtime >= started:
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-            count += sum(1 for line in lines if _COMPILATION.search(line) and " -c " in line)
-    counter = os.environ.get("CUDABUILD_COMPILATIONS")
-    if counter:
-        with Path(counter).open("a", encoding="utf-8") as file:
-            file.write(f"{count}\n")
+            count = sum(1 for line in lines if _COMPILATION.search(line) and " -c " in line)
+            with Path(str(counter)).open("a", encoding="utf-8") as file:
+                file.write(f"{count} {log.name}\n")
+
+
+@pytest.fixture(scope="module")
+def own_broker() -> Iterator[dict[str, str]]:
+    """The variable that gives a build a broker of its own.
+
+    For a build whose whole tree of processes is looked at: else it may hold the broker of other builds beside it.
+    """
+    with tempfile.TemporaryDirectory(prefix="cb-") as folder:  # the path of a socket has to be short
+        yield {"XDG_RUNTIME_DIR": folder}
+
+
+LONGEST = (
+    "test_verify_installed", "test_canary", "test_bad_input", "test_shim_real", "test_broker_load", "test_store_hit",
+)  # fmt: skip
+"""Files that take longest come first, and unit tests last, so that all processes end at about the same time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Everything in this folder is an integration test."""
+    here = Path(__file__).parent
     for item in items:
-        if "integration" in Path(str(item.fspath)).parts:
+        if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.integration)
+    order = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order) + (not item.path.is_relative_to(here))))

@@ -24,7 +24,7 @@ HOME = Path(pwd.getpwuid(os.getuid()).pw_dir)
 _WITHOUT_RIGHT = ("setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin")
 # Anyone but root has to be a root of their own making first: else they may still make user namespaces.
 NO_NAMESPACES = _WITHOUT_RIGHT if os.geteuid() == 0 else ("unshare", "--user", "--map-root-user", *_WITHOUT_RIGHT)
-WORDS = ("--target", "7.5", "--torch", "active", "--json")
+WORDS = ("--target", "7.5", "--torch", "active", "--no-canary", "--json")
 
 
 def everything(folder: Path) -> dict[str, tuple[object, ...]]:
@@ -97,10 +97,20 @@ def test_a_build_that_writes_everywhere_changes_nothing(
     assert not list(cache.glob("store/meddled")) + list(cache.glob("views/*/include/meddled.h"))
 
 
+@pytest.fixture
+def own_cache(cache: Path, tmp_path: Path) -> Path:
+    """A cache whose environments and views no other build uses: they are going to be damaged."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    for name in ("uv", "toolkits"):
+        (folder / name).symlink_to(cache / name)
+    return folder
+
+
 def test_without_namespaces_what_is_shared_is_made_again(
-    cudabuild: Callable[..., Any], torch_environment: Path, project: Path, cache: Path
+    cudabuild: Callable[..., Any], torch_environment: Path, project: Path, own_cache: Path
 ) -> None:
-    env = {"VIRTUAL_ENV": str(torch_environment)}
+    env = {"VIRTUAL_ENV": str(torch_environment), "CUDABUILD_CACHE": str(own_cache)}
     meddle = "MEDDLE=environment-changed toolkit-new"
     done = cudabuild("build", "./meddler", *WORDS, "--pass-env", meddle, env=env, cwd=project, prefix=NO_NAMESPACES)
     assert done.code == 5, done.err
@@ -109,9 +119,9 @@ def test_without_namespaces_what_is_shared_is_made_again(
     assert error["kind"] == "environment-changed"
     assert re.search(r"a file was changed: .*setuptools/__init__\.py", error["evidence"])
     folder = Path(re.findall(r"wrote into (\S+),", error["message"])[0])
-    assert folder.parent == cache / "environments"
+    assert folder.parent == own_cache / "environments"
     assert not folder.exists()
-    assert not list(cache.glob("views/*/include/meddled.h"))
+    assert not list(own_cache.glob("views/*/include/meddled.h"))
 
     before = everything(torch_environment)
     status = next(torch_environment.glob("lib/python*/site-packages/torch/version.py")).stat()

@@ -166,7 +166,9 @@ class Inputs:
 
 
 @pytest.fixture(scope="module")
-def traced(cudabuild: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Trace, dict[str, Any]]:
+def traced(
+    cudabuild: Callable[..., Any], own_broker: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Trace, dict[str, Any]]:
     """A build of fastcuda under strace, and the plan's account of the same inputs."""
     assert shutil.which("strace"), "strace is missing: apt-get install strace"
     folder = tmp_path_factory.mktemp("traced")
@@ -176,7 +178,8 @@ def traced(cudabuild: Callable[..., Any], tmp_path_factory: pytest.TempPathFacto
         file.write(f"# {os.getpid()} {folder}: a source that no store has\n")
     strace = ("strace", "-f", "-y", "-v", "-qq", "-s", "1000000", "-e", CALLS, "-o", str(folder / "trace"))
     # The canary is a build of its own, with a key of its own.
-    built = cudabuild("build", "./fastcuda", *WORDS, "--no-canary", env=SECRETS, cwd=folder, prefix=strace)
+    words, told = ("build", "./fastcuda", *WORDS, "--no-canary"), {**SECRETS, **own_broker}
+    built = cudabuild(*words, env=told, cwd=folder, prefix=strace)
     assert built.code == 0, built.err
     assert built.json["cache"] == "miss"
     planned = cudabuild("plan", "./fastcuda", *WORDS, cwd=folder)

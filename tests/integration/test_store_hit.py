@@ -64,7 +64,7 @@ def recipes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def words(recipes: Path) -> tuple[str, ...]:
     """What all commands here say."""
     places = ("--recipes", str(recipes), "--find-links", str(recipes / "links"))
-    return ("fastcuda", *places, "--torch", "2.13.0+cu130", "--json")
+    return ("fastcuda", *places, "--torch", "2.13.0+cu130", "--no-canary", "--json")
 
 
 @pytest.fixture(scope="module")

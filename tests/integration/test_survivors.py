@@ -30,12 +30,13 @@ __global__ void slow(float* values) { values[threadIdx.x] = work<200>(values[thr
 """A kernel that keeps the device compiler busy for longer than any of these builds is let live."""
 
 
-def ended(project: Path, cache: Path, script: Path, *cases: str) -> list[dict[str, Any]]:
+def ended(project: Path, cache: Path, script: Path, broker: dict[str, str], *cases: str) -> list[dict[str, Any]]:
     """End builds of the project, each in its own way: what the benchmark found after each."""
     words = [word for case in cases for word in ("--case", case)]
     places = ["--package", str(project), "--cache", str(cache), "--script", str(script)]
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / "survivors.py"), *places, *words],
+        env={**os.environ, **broker},
         capture_output=True,
         text=True,
         check=False,
@@ -45,15 +46,15 @@ def ended(project: Path, cache: Path, script: Path, *cases: str) -> list[dict[st
     return found
 
 
-def test_nothing_is_left(cache: Path, console_script: Path, tmp_path: Path) -> None:
+def test_nothing_is_left(cache: Path, console_script: Path, own_broker: dict[str, str], tmp_path: Path) -> None:
     project = tmp_path / "fastcuda"
     shutil.copytree(PACKAGE, project)
     with (project / "csrc" / "add.cu").open("a", encoding="utf-8") as file:
         file.write(f"{SLOW}// {os.getpid()} {time.time_ns()}\n")
-    found = ended(project, cache, console_script, "TERM:cicc", "KILL:cicc")
+    found = ended(project, cache, console_script, own_broker, "TERM:cicc", "KILL:cicc")
     # However slow this machine is just now: by then it compiles, as it did when the signals were sent.
     enough = math.ceil(max(each["after_s"] for each in found) + 5)
-    found += ended(project, cache, console_script, f"timeout:{enough}s")
+    found += ended(project, cache, console_script, own_broker, f"timeout:{enough}s")
     for each, code in zip(found, (143, -9, 8), strict=True):
         assert each["exit"] == code, each
         assert each["compiling"] > 0, "it was ended before anything was compiled"

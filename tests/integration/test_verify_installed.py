@@ -229,7 +229,8 @@ def test_without_code_for_a_stated_gpu(world: World, right: str, cache: Path) ->
     words = ["cudabuild", "install", right, "--python", environment, "--recipes", str(recipes)]
     assert shlex.split(found[0]["command"]) == [*words, "--target", "8.6;8.9;12.1"]
     assert answer["error"]["kind"] == "missing-targets"
-    world.type(found[0]["command"], cache)
+    # The canary of three targets takes longer than all else here, and tells nothing of the command.
+    world.type(f"{found[0]['command']} --no-canary", cache)
     mended = world.verify(right, "--json", "--gpu", "12.1", "--gpu", "rtx3090", "--gpu", "8.9")
     assert mended.code == 0, (mended.out, mended.err)
     assert {code["by"] for code in checked(mended)["code"]} == {"sass"}

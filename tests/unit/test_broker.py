@@ -85,7 +85,7 @@ def test_as_many_run_as_fit_what_was_learned(folder: Path, tmp_path: Path) -> No
         assert [unit.wait(20) for unit in units] == [0, 0, 0]
         large = bench.wait_for("ended", "large")
         assert 240 * MIB < int(large["peak"]) < 280 * MIB
-    assert [path.suffix for path in profile.iterdir()] == [".json"]
+    assert wait_until(lambda: [path.suffix for path in profile.iterdir()] == [".json"])
     latch.unlink()
     with Bench(folder, budget=360 * MIB, prior=300 * MIB, profile=profile) as bench:
         bench.unit("a", small)
