@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from buildkit import errors
+from buildkit import errors, input_errors
 from buildkit.errors import CudabuildError
 from buildkit.plan.model import PlanSummary
 from buildkit.plan.request import Device
@@ -125,8 +125,9 @@ ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
 
 
 def causes() -> list[type[CudabuildError]]:
-    """Every cause that a user can meet, in the order of ``errors.py`` (which is that of the exit codes)."""
-    found = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, CudabuildError)]
+    """Every cause that a user can meet, in the order of their files (which is that of the exit codes)."""
+    named = {**vars(input_errors), **vars(errors)}.values()
+    found = [value for value in named if isinstance(value, type) and issubclass(value, CudabuildError)]
     return [cause for cause in found if cause is not CudabuildError]
 
 
