@@ -12,7 +12,10 @@ import os
 import pickle
 import shutil
 import signal
+import socket
+import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -28,6 +31,7 @@ from buildkit.guard.native import PROGRAM, supervisor_program
 from buildkit.guard.orphans import end_orphans
 from buildkit.guard.sampling import all_processes
 from buildkit.guard.supervise import run_guarded
+from buildkit.guard.unit_sampling import kill_tree, look
 
 pytestmark = pytest.mark.integration
 
@@ -313,3 +317,51 @@ def _sleeper(cgroup: Path) -> int:
         os._exit(0)
     (cgroup / "cgroup.procs").write_text(str(pid))
     return pid
+
+
+HUNGRY = """
+import os, socket, sys, time
+client = socket.socket(socket.AF_UNIX)
+client.connect(sys.argv[1])
+if os.fork() == 0:
+    kept = bytearray(60 << 20)
+    time.sleep(60)
+print(os.getpid(), os.wait()[1], flush=True)
+"""
+
+
+@pytest.mark.parametrize("tier", ["namespace", "subreaper"])
+def test_a_broker_outside_sees_and_ends_what_is_in_a_namespace(
+    tier: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the number that the kernel gives it for the peer of a socket; the shim's own number is another there."""
+    monkeypatch.setenv(VARIABLE, tier)
+    lines: list[str] = []
+    with tempfile.TemporaryDirectory() as short, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{short}/s")
+        listener.listen()
+        command = (sys.executable, "-IS", "-c", HUNGRY, f"{short}/s")
+        outcomes: list[Any] = []
+
+        def work() -> None:
+            outcomes.append(
+                run_guarded(
+                    command, cwd=tmp_path, env={}, log=io.BytesIO(), deadline=time.monotonic() + 30, stall=None,
+                    writable=[tmp_path], protected=[], scratch=None, on_line=lines.append, on_sample=lambda _: None,
+                )
+            )  # fmt: skip
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        peer, _ = listener.accept()
+        with peer:
+            credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            pid = int.from_bytes(credentials[:4], sys.byteorder)
+            assert wait_until(lambda: look(pid).usage > 60 << 20, 10)
+            assert kill_tree(pid) == 1
+        thread.join(20)
+    if outcomes[0].containment == "namespace":
+        assert lines == [f"2 {signal.SIGKILL:d}"], "the second process of its namespace"
+    else:
+        assert lines == [f"{pid} {signal.SIGKILL:d}"]
+    assert outcomes[0].returncode == 0
