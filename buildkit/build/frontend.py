@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from buildkit.build.deferral import start
 from buildkit.errors import (
     BadBackendAnswer,
     BuildFailed,
@@ -67,6 +68,8 @@ class Frontend:
     on_sample: Callable[[Sample], None]
     report: GuardReport = field(default_factory=GuardReport)
     started: float | None = None
+    defer: bool = False
+    """Whether files that the backend compiles one after the other are compiled side by side."""
     on_hold: Callable[[], bool] = lambda: False
     """Whether the build waits for memory that other builds hold: then it is not stalled."""
 
@@ -101,6 +104,8 @@ class Frontend:
         self, cmd: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None
     ) -> None:
         command = list(cmd)
+        if self.defer and "build_wheel" in command:
+            command.insert(1, str(start.__file__))
         if self.started is None:
             self.started = time.monotonic()
         environment = {**self.environment, **(extra_environ or {})}

@@ -166,6 +166,7 @@ def _frontend(
         on_line=on_line,
         on_sample=on_sample,
         report=report,
+        defer=prepared.request.defer,
     )
 
 

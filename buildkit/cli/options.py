@@ -85,6 +85,7 @@ _PLAN_OPTIONS = (
     click.option("--offline", is_flag=True, help="Use only what is in the cache."),
     click.option("--find-links", multiple=True, metavar="DIR|URL", help="More places to find packages in."),
     click.option("--no-canary", is_flag=True, help="Compile without building the small test kernel first."),
+    click.option("--no-defer", is_flag=True, help="Compile one file after the other where the package does so."),
     click.option("--recipes", "recipes_folder", type=_PATH, metavar="DIR", help="Look for recipes here first."),
     click.option("--pass-env", multiple=True, metavar="NAME[=VALUE]",
                  help="Let the backend see this variable; it becomes part of the key."),
@@ -152,6 +153,7 @@ class Asked:
             find_links=tuple(options.get("find_links", ())),
             recipes=_existing(options.get("recipes_folder"), "--recipes") or settings.recipes,
             canary=not options.get("no_canary"),
+            defer=settings.defer is not False and not options.get("no_defer"),
             passed_environment=passed_variables(names, self.environ),
         )
 

@@ -56,6 +56,10 @@ def _targets(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+def _switch(value: object) -> object:
+    return {"on": True, "off": False}.get(value, value) if isinstance(value, str) else value
+
+
 def _names(value: object) -> object:
     return tuple(re.split(r"[\s,]+", value.strip())) if isinstance(value, str) else value
 
@@ -63,6 +67,7 @@ def _names(value: object) -> object:
 Bytes = Annotated[int, BeforeValidator(_size), Field(gt=0, strict=True)]
 Seconds = Annotated[int, BeforeValidator(_duration), Field(gt=0, strict=True)]
 Count = Annotated[int, BeforeValidator(_count), Field(gt=0, strict=True)]
+Switch = Annotated[bool, BeforeValidator(_switch), Field(strict=True)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Torch = Annotated[str, BeforeValidator(_torch)]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(=[^\x00]*)?$")]
@@ -82,6 +87,9 @@ class Settings(BaseModel):
     torch: Torch | None = Field(None, description="'active', or a torch version.")
     recipes: Path | None = Field(None, description="Folder of recipes that is looked in first.")
     timeout: Seconds | None = Field(None, description="Longest time for a build, such as '30 min'.")
+    defer: Switch | None = Field(
+        None, description="'off': compile one file after the other where the package does so (`--no-defer`)."
+    )
     pass_env: Annotated[tuple[Variable, ...], BeforeValidator(_names)] = Field(
         (), description="Variables that the build may see: NAME, or NAME=VALUE."
     )

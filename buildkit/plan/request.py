@@ -51,5 +51,7 @@ class Request:
     recipes: Path | None = None
     canary: bool = True
     """Whether the small kernel is built and run before a CUDA package is compiled."""
+    defer: bool = True
+    """Whether files that a backend compiles one after the other are compiled side by side; the wheel is the same."""
     passed_environment: dict[str, str] = field(default_factory=dict)
     """Variables that the backend may see because the person asked for it; part of the key."""
