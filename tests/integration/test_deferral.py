@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import time
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from backend_hook import Built, Workshop, is_running
 
 from buildkit.build.context import Context
+from buildkit.build.deferral import start
 from buildkit.machine.interpreter import Interpreter
 
 pytestmark = pytest.mark.integration
+SERIAL = Path(__file__).resolve().parents[1] / "packages" / "serialcuda"
 
 PROJECT = '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
 MODULE = """#include <Python.h>
@@ -301,3 +307,33 @@ def test_after_a_failure_the_rest_is_ended(workshop: Workshop) -> None:
         time.sleep(0.05)
     assert not is_running(started["c"])
     assert list(Path(workshop.folder).rglob(".cudabuild-deferred")) == []
+
+
+def symbols(path: Path) -> str:
+    """Every symbol with its place and size; nvcc names its temporary files after its process."""
+    listed = subprocess.run(["readelf", "-Ws", str(path)], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return re.sub(r"tmpxft_\w+", "tmpxft", listed)
+
+
+def test_a_cuda_package_with_one_object_path_for_two_modules(cudabuild: Callable[..., Any], tmp_path: Path) -> None:
+    """Through torch's own BuildExtension, guard and broker; the same objects are made for two modules."""
+    logs, products = {}, {}
+    for name, words in {"deferred": (), "plain": ("--no-defer",)}.items():
+        ran = cudabuild(
+            str(SERIAL), "--target", "7.5", "--torch", "2.13.0+cu130", "--no-canary", "--refresh", "--json",
+            "--out", str(tmp_path), *words,
+        )  # fmt: skip
+        assert ran.code == 0, ran.err
+        assert ran.json["guard"]["units"] == 7  # five compilations, two links
+        logs[name] = cudabuild("log", ran.json["build"]).out
+        with zipfile.ZipFile(ran.json["wheel"]["path"]) as wheel:
+            wheel.extractall(tmp_path / name)
+        products[name] = {path.name.partition(".")[0]: path for path in (tmp_path / name).rglob("*.so")}
+    assert products["plain"].keys() == {"_cpu", "_cuda"}
+    for module, path in products["plain"].items():
+        assert symbols(path) == symbols(products["deferred"][module])
+    assert products["plain"]["_cpu"].read_bytes() == products["deferred"]["_cpu"].read_bytes()
+    compilers = {name: [line for line in log.splitlines() if " -c " in line] for name, log in logs.items()}
+    assert compilers["plain"] == compilers["deferred"]
+    assert str(start.__file__) in logs["deferred"]
+    assert str(start.__file__) not in logs["plain"]

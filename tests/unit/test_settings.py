@@ -59,6 +59,7 @@ def test_everything_in_the_file(home: Path) -> None:
         torch = "2.13.0+cu130"
         recipes = "mine"
         timeout = "30 min"
+        defer = "off"
         pass-env = ["CFLAGS", "NAME=a value"]
         """,
     )
@@ -70,6 +71,7 @@ def test_everything_in_the_file(home: Path) -> None:
         "torch": "2.13.0+cu130",
         "recipes": home / ".config/cudabuild/mine",
         "timeout": 1800,
+        "defer": False,
         "pass_env": ("CFLAGS", "NAME=a value"),
     }
 
@@ -83,6 +85,7 @@ def test_everything_in_variables(home: Path) -> None:
         "CUDABUILD_TORCH": " active ",
         "CUDABUILD_RECIPES": "/r",
         "CUDABUILD_TIMEOUT": "1h30m",
+        "CUDABUILD_DEFER": "on",
         "CUDABUILD_PASS_ENV": "CFLAGS, LDFLAGS CXXFLAGS",
     }
     settings = load(home, **environ)
@@ -94,6 +97,7 @@ def test_everything_in_variables(home: Path) -> None:
         "torch": "active",
         "recipes": Path("/r"),
         "timeout": 5400,
+        "defer": True,
         "pass_env": ("CFLAGS", "LDFLAGS", "CXXFLAGS"),
     }
     assert set(variables()) >= {"CUDABUILD_CONFIG", "CUDABUILD_CACHE", "CUDABUILD_PASS_ENV"}

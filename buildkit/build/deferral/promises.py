@@ -8,6 +8,7 @@ finds the objects that it would have found, and at the end the files are those t
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import signal
@@ -22,6 +23,7 @@ from typing import IO
 FOLDER = ".cudabuild-deferred"
 """Beside the object; gone when the last promise is settled."""
 
+_SHORT = 1 << 16  # bytes of output that are kept in memory
 _GRACE = 3.0  # seconds that a compiler has to end; a shim ends its own after one
 
 _own = threading.local()
@@ -136,11 +138,12 @@ class Line:
             while self._workers:
                 self._changed.wait()
             self._unsettled, self._failure = [], None
+            for promise in forgotten:
+                _close(promise)
             for folder in {Path(promise.private).parents[1] for promise in forgotten if promise.private}:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _submit(self, promise: Promise) -> None:
-        promise.streams = [_capture() for _ in range(1 if _is_one_stream() else 2)]
         with self._changed:
             self._unsettled.append(promise)
             self._announce()
@@ -189,12 +192,14 @@ class Line:
             with self._changed:
                 if promise.state == "running" and (self._failure is None or self._failure.number > promise.number):
                     # In a session of its own: a signal for its group reaches all that it starts, and nothing else.
+                    promise.streams = [_capture() for _ in range(1 if _is_one_stream() else 2)]
                     promise.process = subprocess.Popen(
                         promise.words, stdout=promise.streams[0], stderr=promise.streams[-1], start_new_session=True
                     )
             promise.status = promise.process.wait() if promise.process is not None else -signal.SIGTERM
         except OSError as error:
             promise.trouble = error
+        promise.streams = [_small(stream) for stream in promise.streams]
 
     def _fail(self, promise: Promise) -> None:
         """Nothing new is started. What was called later is ended; what was called earlier and runs may fail first."""
@@ -220,10 +225,14 @@ class Line:
             promise = self._unsettled[0]
             _announce(promise)
             _replay(promise)
+            if not promise.failed and promise.private:
+                try:
+                    _put_in_place(promise)
+                except OSError as error:
+                    promise.trouble = error
+                    self._fail(promise)
             if promise.failed:
                 return
-            if promise.private:
-                _put_in_place(promise)
             del self._unsettled[0]
         self._announce()
 
@@ -256,6 +265,22 @@ def _capture() -> IO[bytes]:
     return tempfile.TemporaryFile()
 
 
+def _small(stream: IO[bytes]) -> IO[bytes]:
+    """A short output in memory: a thousand files that wait for their turn would be too many open ones."""
+    stream.seek(0)
+    block = stream.read(_SHORT + 1)
+    if len(block) > _SHORT:
+        return stream
+    stream.close()
+    return io.BytesIO(block)
+
+
+def _close(promise: Promise) -> None:
+    for stream in promise.streams:
+        stream.close()
+    promise.streams = []
+
+
 def _is_one_stream() -> bool:
     """Whether output and errors go to the same place: then they are kept in one order."""
     try:
@@ -269,8 +294,7 @@ def _replay(promise: Promise) -> None:
         stream.seek(0)
         while block := stream.read(1 << 16):
             _say(number, block)
-        stream.close()
-    promise.streams = []
+    _close(promise)
 
 
 def _say(descriptor: int, text: bytes) -> None:
