@@ -26,6 +26,7 @@ import zipfile
 from pathlib import Path
 
 from common import ROOT, TARGET, TORCH, bare_environment, clean_environment, forget, make_context, script, show, timed
+from elftools.elf.elffile import ELFFile
 
 from buildkit.guard.profile_store import file_name
 from buildkit.progress import Silent
@@ -111,8 +112,6 @@ def code(out: Path) -> dict[str, tuple[str, str]]:
 
 def _device_code(path: Path) -> str:
     """Instructions and constants of all images in a shared object."""
-    from elftools.elf.elffile import ELFFile
-
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([str(find_cuobjdump()), "-xelf", "all", str(path)], cwd=folder, capture_output=True, check=False)
         lines = []
