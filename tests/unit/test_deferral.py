@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.build.deferral import promises, start
+from buildkit.build.deferral import output, start
 from buildkit.build.deferral.commands import mentions, read_compilation, reads_link
 from buildkit.build.deferral.promises import FOLDER, Line
 from buildkit.build.deferral.watch import must_wait
@@ -123,7 +123,7 @@ def promise(line: Line, script: str, path: Path, *, first: bool = False) -> None
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     heard: list[bytes] = []
-    monkeypatch.setattr(promises, "_say", lambda _number, text: heard.append(text))
+    monkeypatch.setattr(output, "say", lambda _number, text: heard.append(text))
     return heard
 
 

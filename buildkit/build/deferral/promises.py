@@ -8,22 +8,21 @@ finds the objects that it would have found, and at the end the files are those t
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Literal
+
+from buildkit.build.deferral.output import Output
 
 FOLDER = ".cudabuild-deferred"
 """Beside the object; gone when the last promise is settled."""
 
-_SHORT = 1 << 16  # bytes of output that are kept in memory
 _GRACE = 3.0  # seconds that a compiler has to end; a shim ends its own after one
 
 _own = threading.local()
@@ -54,18 +53,16 @@ class Promise:
     """The command as it was given."""
     words: list[str]
     """The command as it is run: with another object."""
-    announcement: bytes
+    output: Output
     path: str
     private: str = ""
     link: bool = False
     first: bool = False
     """Whether it should start before others: it takes longest."""
-    state: str = "waiting"  # then running, ended
+    state: Literal["waiting", "running", "ended"] = "waiting"
     status: int = 0
     trouble: OSError | None = None
     """Why it could not be started."""
-    announced: bool = False
-    streams: list[IO[bytes]] = field(default_factory=list)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -109,13 +106,13 @@ class Line:
             private = f"{above}/{FOLDER}/{self._made}/{name}"
             Path(private).parent.mkdir(parents=True, exist_ok=True)
             changed = [*words[:place], private, *words[place + 1 :]]
-            self._submit(Promise(self._made, words, changed, announcement, path, private, first=first))
+            self._submit(Promise(self._made, words, changed, Output(announcement), path, private, first=first))
 
     def link(self, words: list[str], announcement: bytes, path: str) -> None:
         """Promise a link: of what all earlier promises have made."""
         with own_work():
             self._made += 1
-            self._submit(Promise(self._made, words, words, announcement, path, link=True))
+            self._submit(Promise(self._made, words, words, Output(announcement), path, link=True))
 
     def wait(self) -> None:
         """Return when every promise is settled, or one has failed and nothing runs any more."""
@@ -139,7 +136,7 @@ class Line:
                 self._changed.wait()
             self._unsettled, self._failure = [], None
             for promise in forgotten:
-                _close(promise)
+                promise.output.close()
             for folder in {Path(promise.private).parents[1] for promise in forgotten if promise.private}:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -181,6 +178,9 @@ class Line:
                 self.most = max(self.most, sum(each.state == "running" for each in self._unsettled))
             self._run(promise)
             with self._changed:
+                if promise.process is not None:
+                    promise.status = promise.process.wait()
+                promise.output.complete()
                 promise.state = "ended"
                 if promise.failed:
                     self._fail(promise)
@@ -188,18 +188,18 @@ class Line:
                 self._changed.notify_all()
 
     def _run(self, promise: Promise) -> None:
+        """Start it and wait for its end. It is not reaped: as long as it counts as running, its number is its own."""
         try:
             with self._changed:
-                if promise.state == "running" and (self._failure is None or self._failure.number > promise.number):
-                    # In a session of its own: a signal for its group reaches all that it starts, and nothing else.
-                    promise.streams = [_capture() for _ in range(1 if _is_one_stream() else 2)]
-                    promise.process = subprocess.Popen(
-                        promise.words, stdout=promise.streams[0], stderr=promise.streams[-1], start_new_session=True
-                    )
-            promise.status = promise.process.wait() if promise.process is not None else -signal.SIGTERM
+                if self._failure is not None and self._failure.number < promise.number:
+                    promise.status = -signal.SIGTERM
+                    return
+                out, err = promise.output.open()
+                # In a session of its own: a signal for its group reaches all that it starts, and nothing else.
+                promise.process = subprocess.Popen(promise.words, stdout=out, stderr=err, start_new_session=True)
+            os.waitid(os.P_PID, promise.process.pid, os.WEXITED | os.WNOWAIT)
         except OSError as error:
             promise.trouble = error
-        promise.streams = [_small(stream) for stream in promise.streams]
 
     def _fail(self, promise: Promise) -> None:
         """Nothing new is started. What was called later is ended; what was called earlier and runs may fail first."""
@@ -209,22 +209,22 @@ class Line:
             if later.number > self._failure.number:
                 self._stop(later)
 
-    def _stop(self, promise: Promise) -> None:
-        if promise.process is None or promise.state != "running":
-            return
-        process = promise.process
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        timer = threading.Timer(_GRACE, _kill_group, (process,))
-        timer.daemon = True
-        timer.start()
+    def _stop(self, promise: Promise, number: int = signal.SIGTERM) -> None:
+        with self._changed:
+            if promise.process is None or promise.state != "running":
+                return
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(promise.process.pid, number)
+        if number != signal.SIGKILL:
+            timer = threading.Timer(_GRACE, self._stop, (promise, signal.SIGKILL))
+            timer.daemon = True
+            timer.start()
 
     def _settle(self) -> None:
         """Put in place what has been made, and say what was said, in the order of the calls."""
         while self._unsettled and self._unsettled[0].state == "ended":
             promise = self._unsettled[0]
-            _announce(promise)
-            _replay(promise)
+            promise.output.replay()
             if not promise.failed and promise.private:
                 try:
                     _put_in_place(promise)
@@ -240,67 +240,12 @@ class Line:
         """What ended before the failure or with it; calls that were never started have nothing to say."""
         for promise in self._unsettled:
             if promise.state == "ended" and promise.number <= failure.number:
-                _announce(promise)
-                _replay(promise)
+                promise.output.replay()
 
     def _announce(self) -> None:
         """The command of the call whose turn it is; after a failure it may never be started."""
         if self._unsettled and self._failure is None:
-            _announce(self._unsettled[0])
-
-
-def _announce(promise: Promise) -> None:
-    if not promise.announced:
-        promise.announced = True
-        _say(1, promise.announcement)
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-def _capture() -> IO[bytes]:
-    return tempfile.TemporaryFile()
-
-
-def _small(stream: IO[bytes]) -> IO[bytes]:
-    """A short output in memory: a thousand files that wait for their turn would be too many open ones."""
-    stream.seek(0)
-    block = stream.read(_SHORT + 1)
-    if len(block) > _SHORT:
-        return stream
-    stream.close()
-    return io.BytesIO(block)
-
-
-def _close(promise: Promise) -> None:
-    for stream in promise.streams:
-        stream.close()
-    promise.streams = []
-
-
-def _is_one_stream() -> bool:
-    """Whether output and errors go to the same place: then they are kept in one order."""
-    try:
-        return os.path.samestat(os.fstat(1), os.fstat(2))
-    except OSError:
-        return True
-
-
-def _replay(promise: Promise) -> None:
-    for number, stream in enumerate(promise.streams, start=1):
-        stream.seek(0)
-        while block := stream.read(1 << 16):
-            _say(number, block)
-    _close(promise)
-
-
-def _say(descriptor: int, text: bytes) -> None:
-    with contextlib.suppress(OSError):
-        while text:
-            text = text[os.write(descriptor, text) :]
+            self._unsettled[0].output.announce()
 
 
 def _put_in_place(promise: Promise) -> None:
