@@ -26,6 +26,9 @@ class Reporter(Protocol):
     def units(self, done: int, total: int) -> None:
         """How many files are compiled, of how many (where the build says so)."""
 
+    def admission(self, *, running: int, waiting: int, done: int, memory: int, budget: int) -> None:
+        """Compilations under the broker: that run, stand in line, have ended; what they hold and may hold (bytes)."""
+
     def expect(self, seconds: float | None) -> None:
         """How long the build is expected to take, as far as is known."""
 
@@ -49,6 +52,9 @@ class Silent:
         """Ignore."""
 
     def units(self, done: int, total: int) -> None:
+        """Ignore."""
+
+    def admission(self, *, running: int, waiting: int, done: int, memory: int, budget: int) -> None:
         """Ignore."""
 
     def expect(self, seconds: float | None) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,9 +45,15 @@ class Admission:
     """Why a unit cannot be built here; empty while there is none."""
     restarts: int = 0
     """How often the broker had to be started again."""
+    build: str = ""
+    """The build's id, for people who ask the broker what it does."""
+    listeners: list[Callable[[Mapping[str, str]], None]] = field(default_factory=list)
+    """Who hears each event, too; from the client's thread."""
 
     def hear(self, event: Mapping[str, str]) -> None:
         """One event of the broker."""
+        for listener in self.listeners:
+            listener(event)
         what = event.get("what")
         if what == "started":
             self.units.add((event.get("unit", ""), event.get("pid", "")))
@@ -87,18 +93,24 @@ def _processors(prepared: Prepared) -> int:
 
 @contextlib.contextmanager
 def admission(
-    prepared: Prepared, context: Context, folder: Path, source: Path, environment: Mapping[str, str]
+    prepared: Prepared,
+    context: Context,
+    folder: Path,
+    source: Path,
+    environment: Mapping[str, str],
+    begun: Admission | None = None,
 ) -> Iterator[tuple[Admission, dict[str, str]]]:
-    """Register the build in ``folder``; gives what is heard of it, and the backend's environment with shims.
+    """Register the build in ``folder``; gives what is heard of it (in ``begun``, where there is one), and the backend's
+    environment with shims.
 
     Raises :class:`MachineError` when there can be no broker. All units have been told of at the end.
     """
-    heard = Admission()
+    heard = begun or Admission()
     if not is_guarded(context):
         yield heard, dict(environment)
         return
     shims = make_shims(context.places.shims, compilers_on(environment["PATH"]), shim_program())
-    registration = _registration(prepared, context, folder)
+    registration = _registration(prepared, context, folder, heard.build)
     places = [Path(environment[name]) for name in ("VIRTUAL_ENV", "CUDA_HOME") if name in environment]
     token = _token_file(folder, registration.token)
     try:
@@ -127,7 +139,7 @@ def _token_file(folder: Path, token: str) -> Path:
     return path
 
 
-def _registration(prepared: Prepared, context: Context, folder: Path) -> Registration:
+def _registration(prepared: Prepared, context: Context, folder: Path, build: str) -> Registration:
     request, limits = prepared.request, prepared.survey.machine.limits
     toolkit = prepared.survey.toolkit
     slurm = limits.memory if "slurm" in limits.memory_source.lower() else 0
@@ -142,4 +154,5 @@ def _registration(prepared: Prepared, context: Context, folder: Path) -> Registr
         job=context.environ.get("SLURM_JOB_ID", "") if slurm else "",
         prior=prepared.package.loaded.recipe.build.memory_per_unit,
         tmpdir=folder / "tmp",
+        id=build,
     )

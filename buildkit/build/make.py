@@ -22,6 +22,7 @@ from buildkit.build.sizing import size_build
 from buildkit.build.survey import install_wheel_toolkit
 from buildkit.build.toolkit_view import make_view
 from buildkit.build.torches import check_unchanged, site_packages
+from buildkit.build.tracing import tracing
 from buildkit.build.unguarded import Unguarded, discard_changed, isolates, managed_folders, record
 from buildkit.build.watchers import watchers
 from buildkit.diagnose.first import explain_failure
@@ -63,8 +64,12 @@ def make_wheel(prepared: Prepared, context: Context, folder: Path, result: Build
         watch = _watch(prepared, context, frontend)
         heard = Admission()
         try:
-            with admission(prepared, context, folder, source, frontend.environment) as (heard, environment):
+            with (
+                tracing(prepared, context, result) as (trace, heard),
+                admission(prepared, context, folder, source, frontend.environment, heard) as (_, environment),
+            ):
                 frontend.environment, frontend.on_hold = environment, heard.on_hold
+                frontend.on_sample = trace.around(frontend.on_sample)
                 return _run(prepared, context, folder, frontend, result)
         except BuildFailed as error:
             raise heard.cause(explain_failure(error, log_path)) from error

@@ -18,8 +18,7 @@ def watchers(
     context: Context, report: GuardReport, *, hasty: bool
 ) -> tuple[Callable[[str], None], Callable[[Sample], None]]:
     """What is done with each line and sample. ``hasty``: the first compilation that fails ends the others."""
-    since_failure: list[Sample] = []
-    failed = False
+    failed, since_failure = False, 0
 
     def on_line(line: str) -> None:
         nonlocal failed
@@ -31,10 +30,10 @@ def watchers(
         context.reporter.line(line)
 
     def on_sample(sample: Sample) -> None:
+        nonlocal since_failure
         context.reporter.gauge(memory=sample.memory, elapsed=sample.elapsed)
-        if hasty and failed:
-            since_failure.append(sample)
-        if len(since_failure) > 1:  # by then the compiler's lines have come, which ninja prints after its own
+        since_failure += hasty and failed
+        if since_failure > 1:  # by then the compiler's lines have come, which ninja prints after its own
             raise BuildFailed("a compilation failed, and the others were ended")
 
     return on_line, on_sample

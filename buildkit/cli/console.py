@@ -65,6 +65,12 @@ def time_left(elapsed: float, done: int, total: int, expected: float | None) -> 
     return None
 
 
+def of_budget(memory: int, budget: int) -> str:
+    """``3.1 of 21.9 GiB``."""
+    used, most = format_size(memory), format_size(budget)
+    return f"{used.removesuffix(most[-4:])} of {most}" if used.endswith(most[-4:]) else f"{used} of {most}"
+
+
 class ConsoleReporter:
     """A :class:`buildkit.progress.Reporter` for people. Use it as a context manager: leaving clears the live line.
 
@@ -94,6 +100,7 @@ class ConsoleReporter:
         self._units = (0, 0)
         self._expected: float | None = None
         self._gauge: tuple[int, float] | None = None
+        self._admission: tuple[int, int, int, int, int] | None = None
 
     def __enter__(self) -> ConsoleReporter:
         return self
@@ -106,7 +113,7 @@ class ConsoleReporter:
     def phase(self, name: str, detail: str = "") -> None:
         """A line for the phase; the live line of the one before goes."""
         self.close()
-        self._phase, self._units, self._gauge = name, (0, 0), None
+        self._phase, self._units, self._gauge, self._admission = name, (0, 0), None, None
         self._print(f"{name:<12} {detail}".rstrip(), bold=name)
 
     def note(self, text: str) -> None:
@@ -135,6 +142,10 @@ class ConsoleReporter:
         """Remember the count for the next drawing."""
         self._units = (done, total)
 
+    def admission(self, *, running: int, waiting: int, done: int, memory: int, budget: int) -> None:
+        """Remember it for the next drawing."""
+        self._admission = (running, waiting, done, memory, budget)
+
     def expect(self, seconds: float | None) -> None:
         """Remember the estimate for the next drawing."""
         self._expected = seconds
@@ -142,7 +153,7 @@ class ConsoleReporter:
     # Inside
 
     def progress_text(self) -> str:
-        """The live line: ``build  12/40 files  3.1 GiB  1:23, about 2:40 left``."""
+        """The live line: ``build  12/40 files  2 running, 5 waiting  3.1 of 21.9 GiB  1:23, about 2:40 left``."""
         parts = [self._phase]
         done, total = self._units
         if total:
@@ -150,8 +161,17 @@ class ConsoleReporter:
         if self._gauge:
             memory, elapsed = self._gauge
             left = time_left(elapsed, done, total, self._expected)
-            parts += [format_size(memory), clock(elapsed) + (f", about {clock(left)} left" if left else "")]
+            parts += self._admitted(counted=total > 0) or [format_size(memory)]
+            parts.append(clock(elapsed) + (f", about {clock(left)} left" if left else ""))
         return printable("  ".join(parts))
+
+    def _admitted(self, *, counted: bool) -> list[str]:
+        """What runs, waits and holds memory, where that is known. ``counted``: the build itself says what is done."""
+        if self._admission is None:
+            return []
+        running, waiting, done, memory, budget = self._admission
+        states = [f"{running} running"] + [f"{waiting} waiting"] * (waiting > 0) + [f"{done} done"] * (not counted)
+        return [", ".join(states), of_budget(memory, budget)]
 
     def close(self) -> None:
         """Take the live line away."""

@@ -55,7 +55,8 @@ class Broker:
         self._saver.finish()
 
     def _done(self) -> bool:
-        return self._over or (not self._links and time.monotonic() - self._alone_since >= self._linger)
+        served = not all(link.closing for link in self._links)  # whoever only asked how things are is not waited for
+        return self._over or (not served and time.monotonic() - self._alone_since >= self._linger)
 
     def _busy(self) -> bool:
         return bool(self._desk.core.units)

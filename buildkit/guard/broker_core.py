@@ -135,7 +135,8 @@ class Core:
             self._grant_threads(unit, cores)
         unit.state, unit.reason, unit.started = "running", "", now
         unit.usage = unit.peak = unit.largest = 0
-        unit.pids = frozenset()
+        unit.pids, unit.cpu = frozenset(), 0.0
+        unit.cpu_before = unit_sampling.seconds_of_ended(unit.root)
         unit.kills_before = kills_by_kernel()
         unit.link.send("go", **({"threads": unit.granted} if unit.threads != 1 else {}))
         unit.build.tell(
@@ -166,7 +167,7 @@ class Core:
     def unit_ended(self, unit: UnitState, now: float, *, code: int, signal: int, maxrss: int, cpu: float) -> None:
         """It ended by itself, or was killed by somebody else, or ended while it was told to."""
         unit.peak += max(0, maxrss - unit.largest)  # it has grown after the last look
-        seconds = now - unit.started
+        seconds, unit.cpu = now - unit.started, cpu
         if unit.state == "ending" and (code or signal):
             unit.link.send("again")
             self.unit_killed(unit, now)
@@ -179,6 +180,7 @@ class Core:
         for name in unit.build.pools:
             self._cooling.pop(name, None)
         if code == 0 and signal == 0:
+            unit.build.done += 1
             learn(unit, seconds, self.units.values())
             self._save(unit.build, False)
         unit.build.tell(
@@ -224,15 +226,19 @@ class Core:
         self._requeue(unit, now, why)
 
     def _requeue(self, unit: UnitState, now: float, why: str) -> None:
+        unit.build.killed += 1
         unit.build.tell(
             "killed", unit=unit.number, name=unit.name, reason=why, at=now, seconds=now - unit.started,
-            peak=unit.peak, bound=unit.bound.memory, strikes=unit.strikes,
+            peak=unit.peak, cpu=_seconds_used(unit), bound=unit.bound.memory, strikes=unit.strikes,
         )  # fmt: skip
         unit.state, unit.reason, unit.usage = "waiting", "", 0
 
     def _fail(self, unit: UnitState, now: float, why: str) -> None:
         text = failure_text(unit, [self.pools[name] for name in unit.build.pools], why)
-        unit.build.tell("failed", unit=unit.number, name=unit.name, reason=why, at=now, peak=unit.peak, text=text)
+        unit.build.tell(
+            "failed", unit=unit.number, name=unit.name, reason=why, at=now, seconds=now - unit.started,
+            peak=unit.peak, cpu=_seconds_used(unit), text=text,
+        )  # fmt: skip
         unit.link.send("fail", text=text)
         self.forget(unit)
 
@@ -240,6 +246,11 @@ class Core:
         """It needs nothing any more."""
         unit.state = "gone"
         self.units.pop(unit.number, None)
+
+
+def _seconds_used(unit: UnitState) -> float:
+    """Processor seconds of a run that was ended: its shim has waited for the whole tree, and the kernel counts that."""
+    return unit.cpu or max(0.0, unit_sampling.seconds_of_ended(unit.root) - unit.cpu_before)
 
 
 def _look_at(unit: UnitState) -> None:

@@ -19,6 +19,7 @@ from buildkit.guard.broker_pools import (
     machine_pool,
     memory_groups,
 )
+from buildkit.guard.broker_status import status_of
 from buildkit.guard.broker_units import Build, Link, UnitState
 from buildkit.guard.profile import UnitId, bound_of
 from buildkit.guard.profile_store import ProfileFolder
@@ -49,13 +50,16 @@ class Desk:
     def hear(self, link: Link, message: Message, now: float) -> None:
         """One message. Raises BadMessage for numbers that are none."""
         build, unit = self._builds.get(link), self._units.get(link)
-        if message.verb in {"build", "unit"} and (build or unit or message.number("v") != VERSION):
+        if message.verb in {"build", "unit", "status"} and (build or unit or message.number("v") != VERSION):
             link.send("fail", text=f"this broker speaks version {VERSION}: end what runs, and start again")
             link.close()
         elif message.verb == "build":
             self._build(link, message, now)
         elif message.verb == "unit":
             self._unit(link, message, now)
+        elif message.verb == "status":
+            status_of(self.core, link, now)
+            link.close()
         elif build is not None and message.verb == "budget":
             build.budget = message.number("bytes")
             self._pools_of(build, now)
@@ -86,7 +90,7 @@ class Desk:
         self._early.pop(link, None)
         unit = self._units.pop(link, None)
         if unit is not None and unit.state != "gone":
-            unit.build.tell("lost", unit=unit.number, name=unit.name, at=now)
+            unit.build.tell("lost", unit=unit.number, name=unit.name, at=now, peak=unit.peak)
             self.core.forget(unit)
         build = self._builds.pop(link, None)
         if build is not None:
@@ -115,6 +119,7 @@ class Desk:
             cpus, message.number("budget"), message.number("slurm"), message.text("job"), message.number("prior"),
             profile, serial, Path(message.text("tmpdir")) if message.text("tmpdir") else None,
         )  # fmt: skip
+        build.name, build.began = message.text("id"), now
         build.to_come = dict(profile.package(package).expected_units(build.toolkit))
         self._builds[link] = self.core.builds[token] = build
         self._look_at_groups(build, link.pid, now)
@@ -233,6 +238,10 @@ class Desk:
         self._units[link] = self.core.units[unit.number] = unit
         build.to_come.pop(unit.key, None)
         link.send("queued")
+        build.tell(
+            "queued", unit=unit.number, name=unit.name, kind=unit.kind, key=unit.key, pid=unit.root, at=now,
+            order=unit.order, running=running,
+        )  # fmt: skip
         if running:
             unit.state, unit.started = "running", now
 

@@ -70,6 +70,11 @@ class Build:
     arrived: int = 0
     longest_first: bool = False
     to_come: dict[str, Record] = field(default_factory=dict)
+    name: str = ""
+    """What the build calls itself (its id), for people."""
+    began: float = 0.0
+    done: int = 0
+    killed: int = 0
 
     def tell(self, what: str, **values: object) -> None:
         """An event for the trace and for people."""
@@ -105,6 +110,10 @@ class UnitState:
     kills_before: int = 0
     doubted: bool = False
     pids: frozenset[int] = frozenset()
+    cpu: float = 0.0
+    """Processor seconds of this run, as its shim has said; 0 until then."""
+    cpu_before: float = 0.0
+    """Those of its earlier runs."""
 
     @property
     def holds(self) -> bool:

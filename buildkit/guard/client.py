@@ -42,6 +42,7 @@ class Registration:
     job: str = ""
     prior: int = 0
     tmpdir: Path | None = None
+    id: str = ""
     token: str = field(default_factory=lambda: secrets.token_hex(16))
 
     def message(self) -> bytes:
@@ -60,6 +61,7 @@ class Registration:
             job=self.job,
             prior=self.prior,
             tmpdir=self.tmpdir or "",
+            id=self.id,
         )
 
 

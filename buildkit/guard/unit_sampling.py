@@ -57,6 +57,14 @@ def look(root: int, without: frozenset[int] = frozenset()) -> TreeMemory:
     return TreeMemory(usage, max(usage, peak), largest, tuple(pids))
 
 
+def seconds_of_ended(pid: int) -> float:
+    """Processor seconds of all processes that this one has waited for, and of those that they have; 0 if it is gone."""
+    from buildkit.guard.sampling import read_stat
+
+    stat = read_stat(pid)
+    return stat.children_seconds if stat is not None else 0.0
+
+
 def offer_to_the_kernel(pids: tuple[int, ...]) -> None:
     """Have the kernel take these first when it must kill something (raising this needs no privilege)."""
     for pid in pids:

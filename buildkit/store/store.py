@@ -3,7 +3,8 @@
 Promises: what :meth:`Store.put` acknowledged survives a power cut; no read returns other bytes than those
 that were stored. Reading writes nothing, so a cache on a read-only mount serves hits.
 
-    blobs/sha256/ab/HASH   entries/KEY.json   entries/by-family/FAMILY/KEY   tmp/   quarantine/   locks/
+    blobs/sha256/ab/HASH   entries/KEY.json   entries/by-family/FAMILY/KEY   traces/BUILD.json   tmp/   quarantine/
+    locks/
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from buildkit.store.model import (
     is_name,
     parse_entry,
 )
+from buildkit.store.traces import Traces
 
 STALE_SECONDS = 3600
 """Age at which a temporary file that no writer is at work on is somebody's who was killed."""
@@ -167,7 +169,7 @@ class Store:
         return entry
 
     def remove(self, key: str) -> None:
-        """Take an entry out, and its wheel if no other entry has it."""
+        """Take an entry out with its trace, and its wheel if no other entry has it."""
         path = self._entry(key)
         with disk_causes(self.root), self._alone(None):
             if not path.exists():
@@ -177,6 +179,7 @@ class Store:
             sync_folder(path.parent)
             if entry:
                 self._marker(entry).unlink(missing_ok=True)
+                Traces(self.root).remove(entry.build)
                 if all(other.sha256 != entry.sha256 for other in self.entries()):
                     self.wheel(entry).unlink(missing_ok=True)
 
