@@ -12,6 +12,7 @@ from buildkit.build.context import Context
 from buildkit.build.prepare import Prepared
 from buildkit.errors import StoreError
 from buildkit.guard.protocol import Sample
+from buildkit.progress import Reporter
 from buildkit.store.traces import Traces
 
 if TYPE_CHECKING:
@@ -27,11 +28,11 @@ SHARE = 50
 class Tracing:
     """One build's trace. What cannot be written is said once, and no reason to end a build."""
 
-    def __init__(self, recorder: Recorder, traces: Traces, build: str, context: Context) -> None:
+    def __init__(self, recorder: Recorder, traces: Traces, build: str, reporter: Reporter) -> None:
         self._recorder = recorder
         self._traces = traces
         self._build = build
-        self._reporter = context.reporter
+        self._reporter = reporter
         self._next = time.monotonic() + EVERY
         self._failed = False
 
@@ -91,7 +92,7 @@ def tracing(prepared: Prepared, context: Context, result: BuildResult) -> Iterat
         planned=plan.memory_budget if plan else 0,
         admitted=is_guarded(context),
     )
-    trace = Tracing(Recorder(about), Traces(context.store.root), about.build, context)
+    trace = Tracing(Recorder(about), Traces(context.store.root), about.build, context.reporter)
     heard.listeners.append(trace.hear)
     try:
         yield trace, heard

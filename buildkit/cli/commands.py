@@ -12,5 +12,7 @@ COMMANDS = {
     "recipes": "List, show, check and write recipes.",
     "cache": "List, show and verify what is stored.",
     "log": "Show a build's log, and follow it while it runs.",
+    "report": "Show where a build's time and memory went.",
+    "monitor": "Show memory, processors, GPUs and the builds that run, live.",
     "cancel": "End a running build.",
 }

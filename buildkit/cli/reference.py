@@ -13,6 +13,15 @@ from pydantic import BaseModel
 
 from buildkit.cli.commands import COMMANDS
 from buildkit.cli.main import cli
+from buildkit.cli.monitor_schema import GpuObject, MonitorObject, RunningObject, UnitObject, monitor_schema_text
+from buildkit.cli.report_schema import (
+    LinkObject,
+    LongestObject,
+    PathObject,
+    ReportObject,
+    SummaryObject,
+    report_schema_text,
+)
 from buildkit.cli.schema import (
     BuildObject,
     CancelObject,
@@ -34,6 +43,7 @@ from buildkit.cli.verify_schema import (
     installed_schema_text,
 )
 from buildkit.errors import CudabuildError
+from buildkit.guard.trace import MemoryPoint, Run, Trace, TreePoint, UnitTrace
 from buildkit.verify.coverage import Ran, TargetRow
 from buildkit.verify.verdict import Stage, Verdict
 
@@ -102,6 +112,20 @@ def json_text() -> str:
         ("`code`", CodeObject),
         ("`environment`", EnvironmentObject),
         ("`environment.gpus`", DeviceObject),
+        ("The object of `report`", ReportObject),
+        ("`summary`", SummaryObject),
+        ("`summary.longest`", LongestObject),
+        ("`summary.critical_path`", PathObject),
+        ("`summary.critical_path.links`", LinkObject),
+        ("`trace`", Trace),
+        ("`trace.units`", UnitTrace),
+        ("`trace.units.runs`", Run),
+        ("`trace.memory`", MemoryPoint),
+        ("`trace.tree`", TreePoint),
+        ("The object of `monitor`", MonitorObject),
+        ("`builds`", RunningObject),
+        ("`builds.units`", UnitObject),
+        ("`gpus`", GpuObject),
     )
     return "\n\n".join(f"### {title}\n\n{_doc(model)}\n\n{_keys(model)}" for title, model in sections)
 
@@ -122,6 +146,8 @@ def write_reference(folder: Path) -> None:
     (folder / "build.schema.json").write_text(schema_text(), "utf-8")
     (folder / "show.schema.json").write_text(show_schema_text(), "utf-8")
     (folder / "verify.schema.json").write_text(installed_schema_text(), "utf-8")
+    (folder / "report.schema.json").write_text(report_schema_text(), "utf-8")
+    (folder / "monitor.schema.json").write_text(monitor_schema_text(), "utf-8")
 
 
 def _section(title: str, command: click.Command, level: str, hidden: set[str | None]) -> list[str]:

@@ -19,7 +19,6 @@ from buildkit.guard.trace import Run as RunTrace
 
 Event = Mapping[str, str]
 _LONGEST = 200  # characters of a unit's name, or of a reason
-_OVER = ("done", "failed", "given-up", "lost")
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,7 @@ class Recorder:
         self._started = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         self._lock = threading.Lock()
         self._units: list[_Unit] = []
+        self._open: list[_Unit] = []
         self._numbers: dict[str, _Unit] = {}
         self._memory: Curve[MemoryPoint] = Curve(_worst_memory)
         self._tree: Curve[TreePoint] = Curve(_worst_tree)
@@ -124,7 +124,7 @@ class Recorder:
         with self._lock:
             if self._last is None:
                 return None
-            states = [unit.runs[-1].outcome for unit in self._numbers.values()]
+            states = [unit.runs[-1].outcome for unit in self._open]
             running, waiting = states.count("running"), states.count("waiting")
             return Progress(running, waiting, self._done, self._last.units if running else 0, self._last.budget)
 
@@ -132,19 +132,15 @@ class Recorder:
 
     def _queued(self, event: Event, at: float) -> None:
         """One that is in line, or that has found another broker after one has died."""
-        before = next((unit for unit in self._open() if (unit.pid, unit.key) == (event["pid"], event["key"])), None)
-        unit = before or self._new(event)
-        if before is None:
-            unit.runs.append(_Run(at))
-        self._numbers = {number: one for number, one in self._numbers.items() if one is not unit}
+        before = next((unit for unit in self._open if (unit.pid, unit.key) == (event["pid"], event["key"])), None)
+        unit = before or self._new(event, at)
         self._numbers[event["unit"]] = unit
 
     def _run_started(self, event: Event, at: float) -> None:
         unit = self._numbers.get(event["unit"])
         if unit is None:
-            unit = self._numbers[event["unit"]] = self._new(event)
-        if not unit.runs or unit.runs[-1].start is not None:
-            unit.runs.append(_Run(max(0.0, at - float(event.get("waited", 0)))))
+            waited = float(event.get("waited", 0))
+            unit = self._numbers[event["unit"]] = self._new(event, max(0.0, at - waited))
         run = unit.runs[-1]
         run.start, run.outcome = max(at, run.queued), "running"
         run.threads, run.bound = max(1, int(event.get("threads", 1))), int(event.get("bound", 0))
@@ -161,7 +157,6 @@ class Recorder:
         self._close(event, at, "killed")
         unit.kills += 1
         unit.runs.append(_Run(at))
-        self._numbers[event["unit"]] = unit
         if len(unit.runs) > MOST_RUNS:
             del unit.runs[MOST_RUNS // 2]
 
@@ -173,10 +168,18 @@ class Recorder:
 
     def _close(self, event: Event, at: float, outcome: Outcome) -> _Run:
         """The end of a unit's last run."""
-        run = self._numbers.pop(event["unit"]).runs[-1]
+        unit = self._numbers[event["unit"]]
+        run = unit.runs[-1]
         run.end, run.outcome = max(at, run.start or run.queued), outcome
         run.reason = _text(event.get("reason", ""))
         run.peak, run.cpu = int(event.get("peak", 0)), float(event.get("cpu", 0))
+        if outcome != "killed":
+            self._open.remove(unit)
+            del self._numbers[event["unit"]]
+        if self._last is not None and all(one.runs[-1].outcome != "running" for one in self._open):
+            # The broker says no more of memory while nothing runs.
+            over = {"at": max(self._last.at, _ms(at)), "units": 0, "running": 0}
+            self._memory.add(self._last.model_copy(update=over))
         return run
 
     def _memory_seen(self, event: Event, at: float) -> None:
@@ -185,13 +188,11 @@ class Recorder:
         self._memory.add(self._last)
         self._pool = _text(event.get("pool", ""))
 
-    def _open(self) -> list[_Unit]:
-        return [unit for unit in self._numbers.values() if unit.runs[-1].outcome not in _OVER]
-
-    def _new(self, event: Event) -> _Unit:
+    def _new(self, event: Event, queued: float) -> _Unit:
         name, kind, key = (_text(event[word]) for word in ("name", "kind", "key"))
-        unit = _Unit(len(self._units), name, kind, key, event["pid"])
+        unit = _Unit(len(self._units), name, kind, key, event["pid"], [_Run(queued)])
         self._units.append(unit)
+        self._open.append(unit)
         return unit
 
     # What is known

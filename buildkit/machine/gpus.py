@@ -67,9 +67,14 @@ def visible_gpus(environ: Mapping[str, str], *, root: Path = Path("/")) -> Gpus:
     return Gpus((), driver, "none", tuple(notes))
 
 
+def driver_here(root: Path = Path("/")) -> bool:
+    """Whether a file of NVIDIA's driver is here; without one, nothing need be asked."""
+    return any((root / sign).exists() for sign in _SIGNS)
+
+
 def _answers(environ: Mapping[str, str], root: Path) -> Iterator[tuple[str, _Answer]]:
     smi = _nvidia_smi(environ, root)
-    if smi is not None or any((root / sign).exists() for sign in _SIGNS):
+    if smi is not None or driver_here(root):
         yield "nvml", _ask_nvml()
     if smi is not None:
         yield "nvidia-smi", _ask_nvidia_smi(smi, environ)
