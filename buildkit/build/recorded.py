@@ -47,8 +47,8 @@ def find_recorded(text: str, store: Store) -> Recorded:
 
 
 def status_of(record: BuildRecord) -> Status:
-    """The record's own, unless it says that it runs and its process does not."""
-    if record.status == "running" and not is_alive(record.process or ""):
+    """The record's own, unless it says that it runs and its process does not (an older cudabuild named none)."""
+    if record.status == "running" and record.process is not None and not is_alive(record.process):
         return "killed"
     return record.status
 

@@ -108,7 +108,7 @@ def _advice(trace: Trace, path: CriticalPath, longest: UnitTrace | None, share: 
         )
     if path.seconds and own >= BOUNDS * trace.seconds:
         found.append(
-            f"{own:.0f} s of {trace.seconds:.0f} s are the backend's own, before, between and after its compilations: "
+            f"{own:.1f} s of {trace.seconds:.1f} s are the backend's own, before, between and after its compilations: "
             "faster compilations would not help much."
         )
     return found

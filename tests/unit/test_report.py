@@ -133,7 +133,7 @@ def test_advice_on_kills_waiting_serial_backends_and_backends_that_do_other_thin
     assert not any("at a time" in text for text in summarise(trace_of(serial, seconds=30.0, jobs=1)).advice)
     slow = [*ran(0, 10.0, 10.0, 12.0), *ran(1, 12.0, 12.0, 12.5)]
     (advice,) = summarise(trace_of(slow, seconds=20.0)).advice
-    assert advice.startswith("18 s of 20 s are the backend's own")
+    assert advice.startswith("17.5 s of 20.0 s are the backend's own")
 
 
 def test_what_is_known_of_a_build_that_runs() -> None:
