@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from buildkit.build.running import is_running
 from buildkit.errors import CudabuildError
 from buildkit.guard.broker_place import broker_folder
 from buildkit.guard.broker_view import BrokerView, BuildView, view_broker
-from buildkit.guard.process_mark import is_alive, pid_of
 from buildkit.guard.unit_sampling import look
 from buildkit.machine.limits import Limits, read_limits
 from buildkit.machine.usage import CpuWatch, GpusUse, GpuWatch, Pressure, read_pressure
@@ -80,7 +80,7 @@ class Monitor:
         running = {record.id: record for record in self._running()}
         found = [self._admitted(view, running.pop(view.id, None)) for view in views]
         for record in running.values():
-            pid = pid_of(record.process or "")
+            pid = record.process.pid if record.process is not None else 0
             found.append(RunningBuild(record.id, record.recipe, pid, record.started, look(pid).usage, None))
         return found
 
@@ -91,4 +91,4 @@ class Monitor:
 
     def _running(self) -> list[BuildRecord]:
         every = self._records.newest_first()
-        return [record for record in every if record.status == "running" and is_alive(record.process or "")]
+        return [record for record in every if is_running(record)]

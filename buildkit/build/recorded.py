@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from buildkit.build.running import is_running
 from buildkit.errors import NoSuchBuild
-from buildkit.guard.process_mark import is_alive
 from buildkit.guard.trace import Trace, read_trace
 from buildkit.store.builds import BuildRecord, BuildRecords
 from buildkit.store.model import Entry
 from buildkit.store.store import Store
 from buildkit.store.traces import Traces
 
-Status = Literal["running", "succeeded", "failed", "killed"]
+Status = Literal["running", "succeeded", "failed", "cancelled", "killed"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def find_recorded(text: str, store: Store) -> Recorded:
 
 def status_of(record: BuildRecord) -> Status:
     """The record's own, unless it says that it runs and its process does not (an older cudabuild named none)."""
-    if record.status == "running" and record.process is not None and not is_alive(record.process):
+    if record.status == "running" and record.process is not None and not is_running(record):
         return "killed"
     return record.status
 

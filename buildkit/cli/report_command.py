@@ -94,6 +94,7 @@ def headline(recorded: Recorded) -> str:
         "running": "is running",
         "succeeded": "succeeded",
         "failed": f"failed ({recorded.cause})",
+        "cancelled": "was cancelled",
         "killed": "was killed: it ended without a word",
     }[recorded.status]
     return f"{recorded.recipe}, build {recorded.build} of {recorded.started[:16].replace('T', ' ')} UTC: {said}"

@@ -72,7 +72,7 @@ class ReportObject(JsonModel):
     build: str = Field(description="The build's id.")
     recipe: str = Field(description="Name of the recipe or of the project.")
     key: str | None = Field(description="The key of what was built.")
-    status: Literal["running", "succeeded", "failed", "killed"] = Field(
+    status: Literal["running", "succeeded", "failed", "cancelled", "killed"] = Field(
         description="`killed`: it ended without a word."
     )
     started: str = Field(description="When the build began, in UTC.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -86,6 +87,11 @@ def test_as_many_run_as_fit_what_was_learned(folder: Path, tmp_path: Path) -> No
         large = bench.wait_for("ended", "large")
         assert 240 * MIB < int(large["peak"]) < 280 * MIB
     assert wait_until(lambda: [path.suffix for path in profile.iterdir()] == [".json"])
+    # On a busy machine the small ones may have taken as long as the first.
+    (file,) = profile.iterdir()
+    known = json.loads(file.read_text(encoding="utf-8"))
+    units_known = [{**unit, "seconds": 60.0 if unit["name"] == "a" else 0.1} for unit in known["units"]]
+    file.write_text(json.dumps({**known, "units": units_known}), encoding="utf-8")
     latch.unlink()
     with Bench(folder, budget=360 * MIB, prior=300 * MIB, profile=profile) as bench:
         bench.unit("a", small)

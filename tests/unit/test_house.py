@@ -41,7 +41,17 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "report": frozenset({"recipe", "guard", "verify"}),
     "cli": BOTTOM
     | {
-        "input_errors", "machine", "recipe", "plan", "source", "guard", "verify", "store", "diagnose", "build", "report",
+        "input_errors",
+        "machine",
+        "recipe",
+        "plan",
+        "source",
+        "guard",
+        "verify",
+        "store",
+        "diagnose",
+        "build",
+        "report",
     },
     "__main__": frozenset({"cli"}),
 }

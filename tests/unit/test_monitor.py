@@ -15,16 +15,16 @@ from broker_bench import MIB, Bench, alive, hog, runtime_folder, wait_until
 from jsonschema import Draft202012Validator
 
 from buildkit.build.monitoring import Monitor, Now
+from buildkit.build.recording import this_process
 from buildkit.cli.main import main
 from buildkit.cli.monitor_page import monitor_lines
 from buildkit.cli.monitor_schema import MONITORED, MonitorObject, monitor_object, monitor_schema_text
 from buildkit.guard.broker_launch import SOCKET
 from buildkit.guard.broker_view import BrokerView, BuildView, UnitView, view_broker
-from buildkit.guard.process_mark import own_mark
 from buildkit.guard.wire import Lines, encode
 from buildkit.machine.usage import GpuWatch, Pressure, read_pressure
 from buildkit.report.canvas import BLOCKS, text_of
-from buildkit.store.builds import BuildRecord, BuildRecords
+from buildkit.store.builds import BuildProcess, BuildRecord, BuildRecords
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "reference"
 
@@ -146,11 +146,18 @@ def nobody(tmp_path: Path) -> dict[str, str]:
     return {"XDG_RUNTIME_DIR": str(runtime)}
 
 
+def another_process() -> BuildProcess:
+    """One of this number that ran before this one."""
+    mine = this_process()
+    assert mine is not None
+    return mine.model_copy(update={"start": mine.start - 1})
+
+
 def test_builds_without_the_broker_are_those_whose_process_lives(tmp_path: Path, nobody: dict[str, str]) -> None:
     records = BuildRecords(tmp_path)
-    base = BuildRecord(id="b1", recipe="fast", started="2026-11-21T06:00:00Z", status="running", process=own_mark())
+    base = BuildRecord(id="b1", recipe="fast", started="2026-11-21T06:00:00Z", status="running", process=this_process())
     records.write(base)
-    records.write(base.model_copy(update={"id": "b2", "process": own_mark() + "1"}))
+    records.write(base.model_copy(update={"id": "b2", "process": another_process()}))
     records.write(base.model_copy(update={"id": "b3", "process": None}))
     records.write(base.model_copy(update={"id": "b4", "status": "failed"}))
     monitor = Monitor(tmp_path, nobody)
@@ -163,7 +170,7 @@ def test_builds_without_the_broker_are_those_whose_process_lives(tmp_path: Path,
 def test_a_build_under_the_broker_is_listed_once(folder: Path, tmp_path: Path) -> None:
     records = BuildRecords(tmp_path)
     records.write(
-        BuildRecord(id="b1", recipe="fast", started="2026-11-21T06:00:00Z", status="running", process=own_mark())
+        BuildRecord(id="b1", recipe="fast", started="2026-11-21T06:00:00Z", status="running", process=this_process())
     )
     with Bench(folder, package="other", id="b1"):
         now = Monitor(tmp_path, {"XDG_RUNTIME_DIR": str(folder)}).look()

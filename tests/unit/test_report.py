@@ -17,11 +17,11 @@ from rich.cells import cell_len
 from traces import GIB, event, memory, ran, trace_of
 
 from buildkit.build.recorded import Recorded, find_recorded
+from buildkit.build.recording import this_process
 from buildkit.cli.main import main
 from buildkit.cli.report_command import with_printable_names
 from buildkit.cli.report_schema import REPORTED, report_object, report_schema_text
 from buildkit.errors import NoSuchBuild
-from buildkit.guard.process_mark import own_mark
 from buildkit.guard.trace import Trace
 from buildkit.report.canvas import BLOCKS, PLAIN, glyphs_for, text_of
 from buildkit.report.chrome import MEMORY, RUNNING, WAITING, chrome_trace, lanes
@@ -289,9 +289,12 @@ def store(tmp_path: Path) -> Store:
     records.write(base)
     records.write(base.model_copy(update={"id": "b2", "recipe": "slow", "status": "failed", "error": "timeout",
                                           "log": "/logs/b2.log"}))  # fmt: skip
+    mine = this_process()
+    assert mine is not None
+    before = mine.model_copy(update={"start": mine.start - 1})  # the number was given anew
     running = {"status": "running", "started": "2026-11-21T07:00:00Z"}
-    records.write(base.model_copy(update={"id": "b3", **running, "process": own_mark()}))
-    records.write(base.model_copy(update={"id": "b4", "recipe": "gone", **running, "process": own_mark() + "0"}))
+    records.write(base.model_copy(update={"id": "b3", **running, "process": this_process()}))
+    records.write(base.model_copy(update={"id": "b4", "recipe": "gone", **running, "process": before}))
     Traces(store.root).write("b1", trace_of(two_lanes(), seconds=28.0).as_bytes())
     return store
 

@@ -13,7 +13,6 @@ from traces import GIB, Clock, event, memory, ran, recorder, trace_of
 from buildkit.build.tracing import Tracing
 from buildkit.errors import StoreError
 from buildkit.guard.curve import Curve
-from buildkit.guard.process_mark import is_alive, own_mark, pid_of
 from buildkit.guard.protocol import Sample
 from buildkit.guard.trace import MOST_RUNS, MOST_UNITS, Trace, read_trace
 from buildkit.progress import Silent
@@ -252,15 +251,3 @@ def test_a_trace_that_cannot_be_written_is_said_once_and_ends_nothing(tmp_path: 
     tracing.close(restarts=0)
     (note,) = heard.notes
     assert note.startswith("the trace of this build is not kept: ")
-
-
-# who builds
-
-
-def test_a_process_is_known_by_more_than_its_number() -> None:
-    mark = own_mark()
-    boot, pid, start = mark.split("/")
-    assert is_alive(mark)
-    assert pid_of(mark) == int(pid)
-    for other in (f"{boot}/{pid}/{int(start) + 1}", f"x{boot}/{pid}/{start}", f"{boot}/{1 << 30}/{start}", "", "a/b/c"):
-        assert not is_alive(other)
