@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from buildkit.build.borrow import NO_LOAN
+from buildkit.build.context import Context
 from buildkit.build.environ import backend_environment
 from buildkit.build.final import finalise
 from buildkit.build.label import local_label, torch_pin
 from buildkit.build.metadata import rewrite
-from buildkit.build.survey import ToolkitChoice
+from buildkit.build.places import Places
+from buildkit.build.survey import Survey, ToolkitChoice, survey, with_targets
 from buildkit.build.without_torch import headers_sha256
-from buildkit.errors import UnsupportedTarget
+from buildkit.errors import TorchMismatch, UnsupportedTarget
 from buildkit.machine import identity
 from buildkit.machine.arch import parse_targets
 from buildkit.machine.compat import check_targets, makeable_targets
+from buildkit.machine.gpus import Gpus
 from buildkit.machine.identity import Memo
 from buildkit.machine.toolkit import Toolkit
 from buildkit.machine.toolkit_layout import Layout
+from buildkit.machine.torch_identity import NO_TORCH, TorchIdentity
+from buildkit.plan.request import Request
+from buildkit.progress import Silent
+from buildkit.source.index_settings import read_index_settings
+from buildkit.store.store import Store
 
 T120 = parse_targets(["12.0"])
 
@@ -107,6 +118,27 @@ def toolkit(root: Path, *, shared: bool = False) -> Toolkit:
         shared=shared,
     )
     return Toolkit(root, "13.0", "13.0.88", "test", include, (), "identity", (), layout)
+
+
+def test_what_is_said_of_the_machine_is_the_same_beside_torch_and_without_it(tmp_path: Path) -> None:
+    """One function makes both surveys: torch only narrows the targets, and has to fit the toolkit."""
+    context = Context(
+        places=Places(tmp_path), memo=Memo(None), store=Store(tmp_path), index=read_index_settings({}),
+        reporter=Silent(), environ=dict(os.environ), cwd=tmp_path,
+    )  # fmt: skip
+    machine = replace(survey(Request("x"), context), gpus=Gpus((), "535.54.03", "nvml"))  # too old for CUDA 13
+    choice = ToolkitChoice(toolkit(tmp_path / "tk"))
+    torch = TorchIdentity("2.13.0+cu130", "13.0", "", "", tmp_path, None)
+    surveys = [
+        with_targets(Survey(machine, known, NO_LOAN, choice), choice, Request("x", targets=("12.0",)), (), context)
+        for known in (NO_TORCH, torch)
+    ]
+    assert [found.targets for found in surveys] == [T120, T120]
+    assert surveys[0].notes == surveys[1].notes
+    assert any("535.54.03" in note for note in surveys[0].notes)
+    other = replace(torch, version="2.8.0+cu126", cuda="12.6")
+    with pytest.raises(TorchMismatch):
+        with_targets(Survey(machine, other, NO_LOAN, choice), choice, Request("x", targets=("12.0",)), (), context)
 
 
 def told(found: Toolkit, *fill: Toolkit, memo: Memo | None = None) -> str:
