@@ -44,7 +44,8 @@ def runtime_folder() -> Iterator[Path]:
     assert text == ""
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> bool:
+    """Whether it came to that in time; a machine with much to do needs more than one that is idle."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

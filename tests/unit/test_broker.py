@@ -243,7 +243,7 @@ def test_it_has_ended_when_its_last_build_has(folder: Path) -> None:
         assert os.getsid(pid) != os.getsid(0)
         assert f"PPid:\t{os.getpid()}\n" not in status
         assert Path(f"/proc/{pid}/environ").read_bytes() == b"PATH=/usr/bin:/bin\0LC_ALL=C.UTF-8\0"
-    assert not alive(pid)
+    assert wait_until(lambda: not alive(pid), 2.0)
 
 
 def test_many_that_start_it_at_once_get_one(folder: Path) -> None:

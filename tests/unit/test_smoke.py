@@ -294,9 +294,9 @@ def test_the_stage_returns_evidence_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_byte_code_goes_where_the_environment_says(tmp_path: Path) -> None:
-    place, cache = tmp_path / "scratch", tmp_path / "pycache"
-    place.mkdir()
-    stage(place, PYTHONPYCACHEPREFIX=str(cache))
+    cache = tmp_path / "pycache"
+    with pytest.raises(VerificationFailed, match="import"):
+        stage(tmp_path, module=tmp_path, PYTHONPYCACHEPREFIX=str(cache))
     assert list(cache.rglob("smoke_checks.*.pyc"))
 
 
