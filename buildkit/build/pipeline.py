@@ -112,9 +112,6 @@ def _build(
     def plan() -> Prepared:
         prepared = prepare(request, configured, context)
         planned()
-        if result.build and result.cache == "miss":  # begun before it was known what it is
-            _describe(result, prepared)
-            begin(BuildRecords(context.places.store), result, log=context.places.logs / f"{result.build}.log")
         return prepared
 
     prepared, served = _obtain(plan, context, result)
@@ -132,6 +129,8 @@ def _obtain(plan: Callable[[], Prepared], context: Context, result: BuildResult)
             served = None if refresh else _from_store(prepared, context, result)
             if served is None:
                 result.plan = size_build(prepared, context).summary
+                if result.build:  # begun before it was known what it is
+                    begin(BuildRecords(context.places.store), result, log=context.places.logs / f"{result.build}.log")
                 with context.store.lock(prepared.key, _waiting(context)):
                     served = None if refresh else _from_store(prepared, context, result)
                     served = served or _make(prepared, context, result)
