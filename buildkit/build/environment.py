@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from buildkit import process
+from buildkit.build import deferral
 from buildkit.build.borrow import Loan, check_against_loan, lend, sound_distributions
 from buildkit.build.installer import Installer
 from buildkit.build.locks import RequirementLock
@@ -16,6 +17,9 @@ from buildkit.errors import EnvironmentChanged
 from buildkit.machine.interpreter import Interpreter
 from buildkit.machine.manifest import check_manifest, write_manifest
 from buildkit.store.locks import file_lock
+
+DEFERRAL = Path(deferral.__file__).parent
+"""What is loaded into each backend's process."""
 
 
 def ensure_build_environment(
@@ -50,7 +54,7 @@ def ensure_build_environment(
         installer.install_lock(lock.path, python=interpreter, link_mode="copy")
         lend(folder, links)
         _check(folder, loan, python)
-        _compile(interpreter, site_packages(folder), pycache, torch="torch" in loan.names)
+        _compile(interpreter, [*site_packages(folder), DEFERRAL], pycache, torch="torch" in loan.names)
         write_manifest(folder, manifest)
     return folder
 

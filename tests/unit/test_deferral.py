@@ -176,6 +176,17 @@ def test_the_first_call_that_failed_counts_and_the_later_ones_are_ended(tmp_path
     assert list(tmp_path.iterdir()) == [ready]
 
 
+def test_what_a_killed_build_left_is_not_used(tmp_path: Path, said: list[bytes]) -> None:
+    left = tmp_path / FOLDER / "1"
+    left.mkdir(parents=True)
+    for name in ("x.o", "x.gcno"):
+        (left / name).write_text("half")
+    line = Line(1, 1)
+    promise(line, "echo whole > $1; echo more > $1.more", tmp_path / "x.o")
+    line.wait()
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"x.o": "whole\n", "x.o.more": "more\n"}
+
+
 def test_a_program_that_is_not_there_is_a_failure(tmp_path: Path, said: list[bytes]) -> None:
     line = Line(1, 1)
     line.compilation([str(tmp_path / "none"), "x"], b"", str(tmp_path / "x.o"), 1, first=False)

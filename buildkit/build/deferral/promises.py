@@ -104,7 +104,8 @@ class Line:
             self._made += 1
             above, name = os.path.split(path)
             private = f"{above}/{FOLDER}/{self._made}/{name}"
-            Path(private).parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(os.path.split(private)[0], ignore_errors=True)  # of a build that was killed
+            Path(private).parent.mkdir(parents=True)
             changed = [*words[:place], private, *words[place + 1 :]]
             self._submit(Promise(self._made, words, changed, Output(announcement), path, private, first=first))
 
