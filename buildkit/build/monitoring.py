@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buildkit.build.running import is_running
-from buildkit.errors import CudabuildError
+from buildkit.errors import MachineError
 from buildkit.guard.broker_place import broker_folder
 from buildkit.guard.broker_view import BrokerView, BuildView, view_broker
 from buildkit.guard.unit_sampling import look
@@ -72,7 +72,7 @@ class Monitor:
     def _broker(self) -> BrokerView | None:
         try:
             return view_broker(broker_folder(self._environ))
-        except CudabuildError:  # no folder of this user's own: then there is no broker either
+        except MachineError:  # no folder of this user's own: then there is no broker either
             return None
 
     def _builds(self, views: tuple[BuildView, ...]) -> list[RunningBuild]:

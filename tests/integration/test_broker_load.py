@@ -66,7 +66,8 @@ def test_a_unit_runs_on_when_the_broker_is_killed_and_the_build_starts_another(f
         bench.wait_for("ended", "waiting")
         assert bench.client.restarts == 1
         assert broker_pid(folder) not in {0, before}
-        assert [one["what"] for one in bench.events if one.get("name") == "running"] == ["started", "ended"]
+        seen = [one["what"] for one in bench.events if one.get("name") == "running"]
+        assert seen == ["queued", "started", "queued", "ended"]
         assert bench.together() == 1
 
 
@@ -141,7 +142,7 @@ def test_builds_side_by_side_share_and_the_end_of_one_is_not_the_others(folder: 
         assert bench.client.restarts == 0
         assert broker_pid(folder) == before
         assert bench.together() == 1
-        assert [one["what"] for one in bench.events if one.get("name") == "third"] == ["started", "ended"]
+        assert [one["what"] for one in bench.events if one.get("name") == "third"] == ["queued", "started", "ended"]
 
 
 @contextlib.contextmanager

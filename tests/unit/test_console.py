@@ -156,6 +156,23 @@ class TestWithoutTerminal:
         assert reporter.progress_text() == "audit"
 
 
+def test_the_progress_line_says_what_runs_and_what_memory_is_left(now: Clock) -> None:
+    with ConsoleReporter(stream=io.StringIO(), environ={}, now=now) as reporter:
+        reporter.phase("build", "sample")
+        reporter.gauge(memory=5 << 30, elapsed=83)
+        reporter.admission(running=2, waiting=5, done=12, memory=3 << 30, budget=21 << 30)
+        assert reporter.progress_text() == "build  2 running, 5 waiting, 12 done  3 of 21 GiB  1:23"
+        reporter.units(12, 40)
+        reporter.expect(243)
+        line = reporter.progress_text()
+        assert line == "build  12/40 files  2 running, 5 waiting  3 of 21 GiB  1:23, about 2:40 left"
+        assert len(line) < 80
+        reporter.admission(running=0, waiting=0, done=40, memory=512 << 20, budget=21 << 30)
+        assert "0 running  512 MiB of 21 GiB" in reporter.progress_text()
+        reporter.phase("audit")
+        assert reporter.progress_text() == "audit"
+
+
 class TestTerminal:
     def test_one_live_line_that_goes(self, terminal: Terminal, now: Clock) -> None:
         with ConsoleReporter(stream=terminal.stream, environ=XTERM, now=now) as reporter:

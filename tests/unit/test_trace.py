@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from buildkit.guard.curve import Curve
 from buildkit.guard.protocol import Sample
 from buildkit.guard.trace import MOST_RUNS, MOST_UNITS, Trace, read_trace
 from buildkit.progress import Silent
+from buildkit.store.model import Entry
+from buildkit.store.store import Store
 from buildkit.store.traces import Traces
 
 # events
@@ -207,6 +210,23 @@ def test_traces_lie_beside_the_entries(tmp_path: Path) -> None:
     assert traces.read("20261121-3f2a") is None
     with pytest.raises(StoreError):
         traces.path("../../etc/passwd")
+
+
+def test_a_trace_goes_with_its_entry(tmp_path: Path) -> None:
+    wheel = tmp_path / "p-1-py3-none-any.whl"
+    wheel.write_bytes(b"a wheel")
+    key = "c" * 64
+    entry = Entry(
+        key=key, family=key, recipe="p", version="1", build="b1", created="2026-11-21T06:00:00Z", filename=wheel.name,
+        sha256=hashlib.sha256(b"a wheel").hexdigest(), size=7, inputs={}, verdict={}, plan={}, seconds=1,
+    )  # fmt: skip
+    store = Store(tmp_path / "store")
+    store.put(wheel, entry)
+    traces = Traces(store.root)
+    for build in ("b1", "b2"):
+        traces.write(build, b"{}")
+    store.remove(key)
+    assert (traces.read("b1"), traces.read("b2")) == (None, b"{}")
 
 
 class Heard(Silent):
