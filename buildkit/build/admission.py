@@ -13,6 +13,7 @@ from pathlib import Path
 
 from buildkit.build.context import Context
 from buildkit.build.prepare import Prepared
+from buildkit.build.resuming import VARIABLE, given, objects_folder
 from buildkit.errors import CudabuildError, OutOfMemory
 from buildkit.guard.broker_learning import OTHERS
 from buildkit.guard.client import BrokerClient, Registration
@@ -49,6 +50,10 @@ class Admission:
     """The build's id, for people who ask the broker what it does."""
     listeners: list[Callable[[Mapping[str, str]], None]] = field(default_factory=list)
     """Who hears each event, too; from the client's thread."""
+    kept: int = 0
+    """Units that were answered with an object of an ended try."""
+    retries: int = 0
+    """How often the backend was started again for lack of memory."""
 
     def hear(self, event: Mapping[str, str]) -> None:
         """One event of the broker."""
@@ -98,34 +103,33 @@ def admission(
     folder: Path,
     source: Path,
     environment: Mapping[str, str],
-    begun: Admission | None = None,
-) -> Iterator[tuple[Admission, dict[str, str]]]:
-    """Register the build in ``folder``; gives what is heard of it (in ``begun``, where there is one), and the backend's
-    environment with shims.
+    *,
+    heard: Admission,
+    jobs: int,
+) -> Iterator[dict[str, str]]:
+    """Register the build in ``folder``; gives the backend's environment with shims. ``heard`` is told of it.
 
     Raises :class:`MachineError` when there can be no broker. All units have been told of at the end.
     """
-    heard = begun or Admission()
     if not is_guarded(context):
-        yield heard, dict(environment)
+        yield dict(environment)
         return
     shims = make_shims(context.places.shims, compilers_on(environment["PATH"]), shim_program())
-    registration = _registration(prepared, context, folder, heard.build)
+    registration = _registration(prepared, context, folder, jobs, heard.build)
     places = [Path(environment[name]) for name in ("VIRTUAL_ENV", "CUDA_HOME") if name in environment]
     token = _token_file(folder, registration.token)
     try:
         with BrokerClient(registration, heard.hear, environ=context.environ) as client:
-            yield (
-                heard,
-                {
-                    **shimmed_environment(environment, shims),
-                    **client.environment(),
-                    "CUDABUILD_TOKEN": str(token),
-                    "CUDABUILD_PLACES": unit_places(source, *places, folder, temporary=folder / "tmp"),
-                },
-            )
-        heard.restarts = client.restarts
+            yield {
+                **shimmed_environment(environment, shims),
+                **client.environment(),
+                "CUDABUILD_TOKEN": str(token),
+                "CUDABUILD_PLACES": unit_places(source, *places, folder, temporary=folder / "tmp"),
+                VARIABLE: str(objects_folder(folder)),
+            }
+        heard.restarts += client.restarts
     finally:
+        heard.kept = given(folder)
         token.unlink(missing_ok=True)
 
 
@@ -139,17 +143,17 @@ def _token_file(folder: Path, token: str) -> Path:
     return path
 
 
-def _registration(prepared: Prepared, context: Context, folder: Path, build: str) -> Registration:
-    request, limits = prepared.request, prepared.survey.machine.limits
+def _registration(prepared: Prepared, context: Context, folder: Path, jobs: int, build: str) -> Registration:
+    limits = prepared.survey.machine.limits
     toolkit = prepared.survey.toolkit
     slurm = limits.memory if "slurm" in limits.memory_source.lower() else 0
     return Registration(
         package=prepared.package.name,
         toolkit=toolkit.toolkit.version if toolkit else "none",
-        cpus=_processors(prepared),
-        jobs=request.jobs or limits.cpus,
+        cpus=max(limits.cpus, jobs),
+        jobs=jobs,
         profile=context.places.profiles,
-        budget=request.memory or 0,
+        budget=prepared.request.memory or 0,
         slurm=slurm,
         job=context.environ.get("SLURM_JOB_ID", "") if slurm else "",
         prior=prepared.package.loaded.recipe.build.memory_per_unit,

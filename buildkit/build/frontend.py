@@ -41,12 +41,15 @@ class GuardReport:
     units: int = 0
     """Compilations that ninja announced; 0 where the build says nothing of the kind."""
     seconds: float = 0.0
+    returncode: int = 0
+    """Of the last hook; negative for a signal."""
 
     def add(self, outcome: Outcome) -> None:
         """Fold one hook's outcome in."""
         self.peak_memory = max(self.peak_memory, outcome.peak_memory)
         self.containment, self.isolation = outcome.containment, outcome.isolation
         self.survivors += outcome.survivors
+        self.returncode = outcome.returncode
         self.seconds += outcome.seconds
 
 

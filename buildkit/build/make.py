@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from buildkit.build.final import finalise
 from buildkit.build.frontend import Frontend, GuardReport
 from buildkit.build.package import discovered_requires, remember_requires
 from buildkit.build.prepare import Prepared
+from buildkit.build.resuming import begin, objects_folder
+from buildkit.build.retrying import Try, fewer, gave_up
 from buildkit.build.sizing import size_build
 from buildkit.build.survey import install_wheel_toolkit
 from buildkit.build.toolkit_view import make_view
@@ -59,27 +60,21 @@ def make_wheel(prepared: Prepared, context: Context, folder: Path, result: Build
     _check_shared(prepared, context)
     # Unbuffered: what was printed before a failure (or a kill) is there to be read.
     with log_path.open("ab", buffering=0) as log:
+        _resume(prepared, context, folder)
         source = _source(prepared, context, folder)
         frontend = _frontend(prepared, context, folder, source, log, result)
         watch = _watch(prepared, context, frontend)
-        heard = Admission()
-        try:
-            with (
-                tracing(prepared, context, result) as (trace, heard),
-                admission(prepared, context, folder, source, frontend.environment, heard) as (_, environment),
-            ):
-                frontend.environment, frontend.on_hold = environment, heard.on_hold
-                frontend.on_sample = trace.around(frontend.on_sample)
-                return _run(prepared, context, folder, frontend, result)
-        except BuildFailed as error:
-            raise heard.cause(explain_failure(error, log_path)) from error
-        finally:
-            result.guard = guard_object(frontend, heard, sizing.summary.memory_budget)
-            if watch is not None:
-                watch.check()
-            _check_lenders(prepared)
-            for name in ("tmp", "home"):
-                shutil.rmtree(folder / name, ignore_errors=True)
+        with tracing(prepared, context, result) as (trace, heard):
+            frontend.on_sample = trace.around(frontend.on_sample)
+            try:
+                return _tries(prepared, context, folder, frontend, result, heard)
+            finally:
+                result.guard = guard_object(frontend, heard, sizing.summary.memory_budget)
+                if watch is not None:
+                    watch.check()
+                _check_lenders(prepared)
+                for name in ("tmp", "home"):
+                    shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _check_shared(prepared: Prepared, context: Context) -> None:
@@ -106,26 +101,62 @@ def _watch(prepared: Prepared, context: Context, frontend: Frontend) -> Unguarde
     return record(prepared, context, frontend.python.parent.parent, view)
 
 
+def _resume(prepared: Prepared, context: Context, folder: Path) -> None:
+    kept = begin(folder, resume=prepared.request.resume and not prepared.request.refresh)
+    if kept:
+        context.reporter.note(
+            f"going on where the last try of this build stopped: {kept} finished objects are kept (--no-resume: anew)"
+        )
+
+
 def _source(prepared: Prepared, context: Context, folder: Path) -> Path:
-    """The patched source. One that an earlier try of this very key left is used again, objects and all."""
-    marker, tree = folder / "source.json", folder / "src"
-    try:
-        kept = json.loads(marker.read_text(encoding="utf-8"))
-        project = folder / str(kept["project"])
-        if not prepared.request.refresh and project.is_dir():
-            context.reporter.note("going on where the last try of this build stopped")
-            return project
-    except (FileNotFoundError, json.JSONDecodeError, KeyError):
-        pass
+    """The patched source, unpacked anew for each try: see :mod:`buildkit.build.resuming`."""
     context.reporter.phase("source", prepared.source.origin)
-    shutil.rmtree(tree, ignore_errors=True)
-    marker.unlink(missing_ok=True)
-    project = unpack(prepared.source, tree)
+    shutil.rmtree(folder / "src", ignore_errors=True)
+    project = unpack(prepared.source, folder / "src")
     for patch in prepared.patches:
         apply_patch(project_root(project, prepared.source), patch)
         context.reporter.note(f"patched: {patch.name}")
-    marker.write_text(json.dumps({"schema": 1, "project": str(project.relative_to(folder))}), encoding="utf-8")
     return project
+
+
+def _tries(
+    prepared: Prepared, context: Context, folder: Path, frontend: Frontend, result: BuildResult, heard: Admission
+) -> Made:
+    """The backend's run; a second one with fewer units at a time where memory ran out all the same."""
+    log, environment = Path(frontend.log.name), frontend.environment
+    jobs = prepared.request.jobs or prepared.survey.machine.limits.cpus
+    frontend.on_hold = heard.on_hold
+    while True:
+        began = Try.begin(log)
+        try:
+            with admission(
+                prepared, context, folder, frontend.source, environment, heard=heard, jobs=jobs
+            ) as frontend.environment:
+                return _run(prepared, context, folder, frontend, result)
+        except BuildFailed as error:
+            shown = "" if heard.failure else began.out_of_memory(frontend.report.returncode, log)
+            if not shown:
+                raise heard.cause(explain_failure(error, log, began.offset)) from error
+            if heard.retries:
+                limit = result.plan.memory_budget if result.plan else 0
+                raise gave_up(shown, jobs=jobs, peak=frontend.report.peak_memory, limit=limit, log=log) from error
+        heard.retries, jobs = 1, fewer(min(jobs, int(environment["MAX_JOBS"])))
+        environment = {**environment, "MAX_JOBS": str(jobs), "CMAKE_BUILD_PARALLEL_LEVEL": str(jobs)}
+        note = f"memory ran out while building ({shown}): once more with {jobs} at a time, finished objects are kept"
+        result.notes.append(note)
+        context.reporter.warn(note)
+        heard.units.clear()
+        begin(folder, resume=True)
+        _source(prepared, context, folder)
+        _empty(folder)
+
+
+def _empty(folder: Path) -> None:
+    """Folders of one try."""
+    for name in ("tmp", "home", "out"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / name).mkdir()
 
 
 def _frontend(
@@ -134,9 +165,7 @@ def _frontend(
     """Environment, toolkit view and folders; the frontend that uses them."""
     from buildkit.build.canary import is_canary
 
-    for name in ("tmp", "home", "out"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-        (folder / name).mkdir()
+    _empty(folder)
     context.reporter.phase("environment", "the build requirements and torch")
     links = make_links(prepared.survey.loan, context.places.borrowed)
     pycache = context.places.pycache
@@ -164,7 +193,7 @@ def _frontend(
         environment=environment,
         log=log,
         scratch=folder / "tmp",
-        writable=[folder / "src", folder / "tmp", folder / "home", folder / "out"],
+        writable=[folder / "src", folder / "tmp", folder / "home", folder / "out", objects_folder(folder)],
         protected=protected_places(prepared, context),
         timeout=plan.timeout,
         stall=plan.stall_timeout or None,
@@ -260,7 +289,9 @@ def guard_object(frontend: Frontend, heard: Admission, budget: int) -> dict[str,
         "peak_memory": report.peak_memory,
         "memory_budget": budget,
         "requeued": heard.requeued,
-        "units": len(heard.units) or report.units,
+        "units": len(heard.units) + heard.kept or report.units,
+        "kept": heard.kept,
+        "retries": heard.retries,
         "containment": report.containment,
         "isolation": report.isolation,
         "survivors": report.survivors,

@@ -42,7 +42,14 @@ class GuardObject(JsonModel):
     peak_memory: int = Field(ge=0, description="Largest sum of the process tree's memory, in bytes.")
     memory_budget: int = Field(ge=0, description="Bytes that the build was planned for.")
     requeued: int = Field(ge=0, description="Compilations that were ended and started again for lack of memory.")
-    units: int = Field(ge=0, description="Compilations and links admitted; without the guard, those announced.")
+    units: int = Field(ge=0, description="Compilations and links of the build; without the guard, those announced.")
+    kept: int = Field(default=0, ge=0, description="Of `units`, those that an ended try of the build had finished.")
+    retries: int = Field(
+        default=0,
+        ge=0,
+        le=1,
+        description="1 where memory ran out all the same, and it was built again with fewer jobs.",
+    )
     containment: str = Field(description="How its processes are held: `cgroup`, `namespace` or `subreaper`.")
     isolation: str = Field(description="`namespace` where what it must not write to was read-only, else `none`.")
     survivors: int = Field(ge=0, description="Processes that were left when it had ended: 0.")

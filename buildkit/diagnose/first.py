@@ -56,9 +56,9 @@ _HEADER = re.compile(r"\$ |  \+\w+=")
 _NOISE = re.compile(r"error: command .* failed with exit|subprocess\.CalledProcessError|Error compiling objects")
 
 
-def explain_failure(error: BuildFailed, log: Path) -> CudabuildError:
-    """The cause that the log names, with the line that shows it and the log's path."""
-    lines = tail(log)
+def explain_failure(error: BuildFailed, log: Path, since: int = 0) -> CudabuildError:
+    """The cause that the log names from byte ``since`` on, with the line that shows it and the log's path."""
+    lines = tail(log, since=since)
     for rule in RULES:
         for line in lines:
             if rule.pattern.search(line):
@@ -83,10 +83,10 @@ def first_error(lines: list[str]) -> list[str]:
     return [line.rstrip() for line in lines if not _HEADER.match(line)][-5:]
 
 
-def tail(log: Path) -> list[str]:
-    """The end of a log as lines; what does not decode is escaped."""
+def tail(log: Path, since: int = 0) -> list[str]:
+    """The end of a log as lines, from byte ``since`` on; what does not decode is escaped."""
     with log.open("rb") as file:
         file.seek(0, 2)
-        file.seek(max(0, file.tell() - LOG_TAIL))
+        file.seek(max(since, file.tell() - LOG_TAIL))
         text = file.read().decode("utf-8", "backslashreplace")
     return text.splitlines()

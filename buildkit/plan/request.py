@@ -47,6 +47,8 @@ class Request:
     source: str | None = None
     refresh: bool = False
     offline: bool = False
+    resume: bool = True
+    """Whether objects that an ended try of this build has finished are used."""
     find_links: tuple[str, ...] = ()
     recipes: Path | None = None
     canary: bool = True

@@ -62,8 +62,10 @@ void compiler_start(struct compiler *compiler, unsigned threads)
     compiler->processor_before += compiler_usage(compiler).processor;
     outputs_look(compiler->unit);
     make_scratch(compiler);
-    diagnostics_begin(&compiler->diagnostics);
+    diagnostics_begin(&compiler->diagnostics, kept_lists(compiler->unit));
     char **words = words_with_threads(compiler->program, compiler->unit, threads);
+    words = kept_words(compiler->unit, words, compiler->scratch.path);
+    clock_gettime(CLOCK_REALTIME_COARSE, &compiler->began);
     char **variables = environment_below(compiler->program, compiler->scratch.path);
     pid_t self = getpid(), pid = fork();
     if (pid == 0)
@@ -72,6 +74,11 @@ void compiler_start(struct compiler *compiler, unsigned threads)
         give_up(1, "cudabuild: %s cannot be started: %s", compiler->program->name, strerror(errno));
     diagnostics_in_parent(&compiler->diagnostics);
     compiler->command = (struct command){.pid = pid};
+}
+
+void compiler_finished(struct compiler *compiler)
+{
+    kept_store(compiler->unit, &compiler->diagnostics, compiler->scratch.path, compiler->began);
 }
 
 void compiler_clean_up(struct compiler *compiler)

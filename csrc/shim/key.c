@@ -19,11 +19,11 @@ static uint32_t turn(uint32_t value, int bits)
     return value >> bits | value << (32 - bits);
 }
 
-static void digest_block(struct key *key)
+static void digest_block(struct key *key, const unsigned char *block)
 {
     uint32_t words[64], s[8];
     for (int i = 0; i < 16; i++) {
-        const unsigned char *four = key->block + 4 * i;
+        const unsigned char *four = block + 4 * i;
         words[i] = (uint32_t)four[0] << 24 | (uint32_t)four[1] << 16 | (uint32_t)four[2] << 8 | four[3];
     }
     for (int i = 16; i < 64; i++) {
@@ -32,14 +32,13 @@ static void digest_block(struct key *key)
                    (turn(late, 17) ^ turn(late, 19) ^ late >> 10);
     }
     memcpy(s, key->state, sizeof s);
+    /* The eight words move on by one place a round; so that none has to be copied, their names do. */
     for (int i = 0; i < 64; i++) {
-        uint32_t one = s[7] + (turn(s[4], 6) ^ turn(s[4], 11) ^ turn(s[4], 25)) + ((s[4] & s[5]) ^ (~s[4] & s[6])) +
-                       ROUND[i] + words[i];
-        uint32_t two = (turn(s[0], 2) ^ turn(s[0], 13) ^ turn(s[0], 22)) +
-                       ((s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]));
-        memmove(s + 1, s, 7 * sizeof *s);
-        s[4] += one;
-        s[0] = one + two;
+        uint32_t *a = &s[(64 - i) & 7], *b = &s[(65 - i) & 7], *c = &s[(66 - i) & 7], *d = &s[(67 - i) & 7];
+        uint32_t *e = &s[(68 - i) & 7], *f = &s[(69 - i) & 7], *g = &s[(70 - i) & 7], *h = &s[(71 - i) & 7];
+        *h += (turn(*e, 6) ^ turn(*e, 11) ^ turn(*e, 25)) + ((*e & *f) ^ (~*e & *g)) + ROUND[i] + words[i];
+        *d += *h;
+        *h += (turn(*a, 2) ^ turn(*a, 13) ^ turn(*a, 22)) + ((*a & *b) ^ (*a & *c) ^ (*b & *c));
     }
     for (int i = 0; i < 8; i++)
         key->state[i] += s[i];
@@ -47,11 +46,26 @@ static void digest_block(struct key *key)
 
 static void add(struct key *key, const void *data, size_t size)
 {
-    for (const unsigned char *from = data; size-- > 0; from++) {
-        key->block[key->length++ % sizeof key->block] = *from;
-        if (key->length % sizeof key->block == 0)
-            digest_block(key);
+    const unsigned char *from = data;
+    while (size > 0) {
+        size_t have = key->length % sizeof key->block, part = sizeof key->block - have;
+        part = part < size ? part : size;
+        if (part == sizeof key->block) {
+            digest_block(key, from);
+        } else {
+            memcpy(key->block + have, from, part);
+            if (have + part == sizeof key->block)
+                digest_block(key, key->block);
+        }
+        key->length += part;
+        from += part;
+        size -= part;
     }
+}
+
+void key_bytes(struct key *key, const void *data, size_t size)
+{
+    add(key, data, size);
 }
 
 void key_begin(struct key *key)

@@ -16,7 +16,9 @@ int main(int argc, char **argv)
     bool guarded = is_set("CUDABUILD_SOCKET") && !is_set("CUDABUILD_SHIM_BYPASS") &&
                    (guard == NULL || strcmp(guard, "off") != 0);
     struct unit unit;
-    if (guarded && read_unit(&program, &unit))
+    if (guarded && read_unit(&program, &unit)) {
+        kept_give(&unit);
         run_unit(&program, &unit);
+    }
     become(&program);
 }

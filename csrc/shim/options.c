@@ -14,11 +14,11 @@ static const struct row HOST[] = {
     {"--version", IMMEDIATE}, {"-dumpversion", IMMEDIATE}, {"-dumpfullversion", IMMEDIATE},
     {"-dumpmachine", IMMEDIATE}, {"-dumpspecs", IMMEDIATE}, {"--help", IMMEDIATE}, {"--target-help", IMMEDIATE},
     {"-cc1", IMMEDIATE}, {"-cc1as", IMMEDIATE},
-    {"-c", COMPILE}, {"-S", ASSEMBLE}, {"-MD", DEPENDS}, {"-MMD", DEPENDS},
+    {"-c", COMPILE}, {"-S", ASSEMBLE}, {"-MD", DEPENDS}, {"-MMD", DEPENDS_USER},
     {"-o", OUTPUT}, {"-MF", DEPFILE}, {"-MT", TARGET}, {"-MQ", TARGET}, {"-x", LANGUAGE},
-    {"-I", VALUE}, {"-D", VALUE}, {"-U", VALUE}, {"-L", VALUE}, {"-l", VALUE}, {"-B", VALUE}, {"-A", VALUE},
+    {"-I", FOLDER}, {"-D", VALUE}, {"-U", VALUE}, {"-L", VALUE}, {"-l", VALUE}, {"-B", VALUE}, {"-A", VALUE},
     {"-T", VALUE}, {"-u", VALUE}, {"-z", VALUE}, {"-e", VALUE}, {"-b", VALUE}, {"-V", VALUE}, {"-include", VALUE},
-    {"-imacros", VALUE}, {"-isystem", VALUE}, {"-iquote", VALUE}, {"-idirafter", VALUE}, {"-iprefix", VALUE},
+    {"-imacros", VALUE}, {"-isystem", FOLDER}, {"-iquote", FOLDER}, {"-idirafter", FOLDER}, {"-iprefix", VALUE},
     {"-iwithprefix", VALUE}, {"-iwithprefixbefore", VALUE}, {"-isysroot", VALUE}, {"-imultilib", VALUE},
     {"-imultiarch", VALUE}, {"-include-pch", VALUE}, {"--sysroot", VALUE}, {"--param", VALUE}, {"-aux-info", VALUE},
     {"-arch", VALUE}, {"-target", VALUE}, {"-dumpbase", VALUE}, {"-dumpbase-ext", VALUE}, {"-dumpdir", VALUE},
@@ -36,13 +36,13 @@ static const struct row DEVICE[] = {
     {"-c", COMPILE}, {"--compile", COMPILE}, {"-dc", COMPILE}, {"--device-c", COMPILE}, {"-dw", COMPILE},
     {"--device-w", COMPILE}, {"-ptx", PTX}, {"--ptx", PTX}, {"-cubin", CUBIN}, {"--cubin", CUBIN},
     {"-fatbin", FATBIN}, {"--fatbin", FATBIN}, {"-MD", DEPENDS}, {"--generate-dependencies-with-compile", DEPENDS},
-    {"-MMD", DEPENDS}, {"--generate-nonsystem-dependencies-with-compile", DEPENDS},
+    {"-MMD", DEPENDS_USER}, {"--generate-nonsystem-dependencies-with-compile", DEPENDS_USER},
     {"-o", OUTPUT}, {"--output-file", OUTPUT}, {"-MF", DEPFILE}, {"--dependency-output", DEPFILE}, {"-MT", TARGET},
     {"--dependency-target-name", TARGET}, {"-x", LANGUAGE}, {"--x", LANGUAGE}, {"-t", THREADS},
     {"--threads", THREADS}, {"-optf", MORE}, {"--options-file", MORE},
-    {"-I", VALUE}, {"--include-path", VALUE}, {"-D", VALUE}, {"--define-macro", VALUE}, {"-U", VALUE},
+    {"-I", FOLDER}, {"--include-path", FOLDER}, {"-D", VALUE}, {"--define-macro", VALUE}, {"-U", VALUE},
     {"--undefine-macro", VALUE}, {"-L", VALUE}, {"--library-path", VALUE}, {"-l", VALUE}, {"--library", VALUE},
-    {"-include", VALUE}, {"--pre-include", VALUE}, {"-isystem", VALUE}, {"--system-include", VALUE}, {"-odir", VALUE},
+    {"-include", VALUE}, {"--pre-include", VALUE}, {"-isystem", FOLDER}, {"--system-include", FOLDER}, {"-odir", VALUE},
     {"--output-directory", VALUE}, {"-ccbin", VALUE}, {"--compiler-bindir", VALUE}, {"-arbin", VALUE},
     {"--archiver-binary", VALUE}, {"-cudart", VALUE}, {"--cudart", VALUE}, {"-cudadevrt", VALUE},
     {"--cudadevrt", VALUE}, {"-ldir", VALUE}, {"--libdevice-directory", VALUE}, {"-target-dir", VALUE},
@@ -106,7 +106,7 @@ static enum meaning attached(const char *word, const char **value)
 
 static bool takes_value(enum meaning meaning)
 {
-    return meaning == VALUE || meaning == OUTPUT || meaning == DEPFILE || meaning == TARGET ||
+    return meaning == VALUE || meaning == FOLDER || meaning == OUTPUT || meaning == DEPFILE || meaning == TARGET ||
            meaning == LANGUAGE || meaning == THREADS || meaning == MORE;
 }
 

@@ -47,7 +47,7 @@ static bool find_shim(const char *path, struct program *program)
 }
 
 /* Where a program lies that is called by its name, as execvp looks for it. */
-static const char *on_path(const char *name)
+const char *on_path(const char *name)
 {
     const char *folders = getenv("PATH");
     if (strchr(name, '/') != NULL || folders == NULL)

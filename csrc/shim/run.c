@@ -81,6 +81,8 @@ static void compiler_has_ended(void)
     broker_ended(&run.broker, WIFEXITED(status) ? WEXITSTATUS(status) : 0,
                  killed ? SIGKILL : WIFSIGNALED(status) ? WTERMSIG(status) : 0,
                  compiler_usage(&run.compiler));
+    if (status == 0 && run.asked == 0)
+        compiler_finished(&run.compiler); /* the broker has been told: the next may start meanwhile */
     /* Only the broker knows whether the kernel has killed something; of a success it has nothing to say. */
     if (status == 0 || run.asked != 0 || (run.broker.descriptor < 0 && !killed))
         end_as_the_compiler();

@@ -10,6 +10,7 @@
  *   CUDABUILD_BROKER        a command for sh that starts the broker, should it be gone
  *   CUDABUILD_PLACES        folders whose names differ between builds of one package, separated by colons; an
  *                           ending "/" + "*" means that the next name below differs, too
+ *   CUDABUILD_OBJECTS       the folder in which finished objects are kept for the next try of this build
  *   CUDABUILD_GUARD=off     every call is exec'd at once
  *   CUDABUILD_SHIM_BYPASS   set for everything below a compiler: what that starts is a part of the unit
  *
@@ -25,6 +26,7 @@
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <time.h>
 
 extern char **environ;
 
@@ -48,7 +50,29 @@ struct output {
     struct stat before;
 };
 
-enum { MOST_OUTPUTS = 32, KEY_LENGTH = 64 };
+enum { MOST_OUTPUTS = 32, MOST_FOLDERS = 256, KEY_LENGTH = 64 };
+
+/* key.c: SHA-256 (FIPS 180-4). */
+struct key {
+    uint32_t state[8];
+    uint64_t length;
+    unsigned char block[64];
+};
+
+/* What an object's bytes may depend on beside the files that are read; gathered as the command line is read. */
+struct keeping {
+    struct key key;
+    char name[KEY_LENGTH + 1]; /* of the kept object; empty: this unit's is not kept */
+    const char *folder;        /* where objects are kept; NULL: nowhere */
+    const char *source;
+    const char *temporary;     /* the folder of a name made up for this run, which the key leaves out; NULL: none */
+    bool odd;           /* it reads or writes what nothing tells of */
+    bool places_matter; /* names of folders are in the object (-g) */
+    bool depends;       /* the caller wants a list of what was read, the second of the unit's outputs ... */
+    bool leaves_out;    /* ... without the headers of the system */
+    const char *folders[MOST_FOLDERS]; /* in which headers are looked for */
+    size_t folder_count;
+};
 
 /* One compilation or link. */
 struct unit {
@@ -59,6 +83,7 @@ struct unit {
     size_t threads_place; /* where among the words that stands; 0: nowhere, or in a response file */
     struct output outputs[MOST_OUTPUTS];
     size_t output_count;
+    struct keeping keeping;
 };
 
 /* text.c: all of them end the program when there is no memory. */
@@ -72,6 +97,7 @@ _Noreturn void give_up(int code, const char *format, ...) __attribute__((format(
 
 /* program.c */
 struct program find_program(int argc, char **argv); /* exits when there is none */
+const char *on_path(const char *name); /* where a program lies that is called by its name */
 _Noreturn void become(const struct program *program);
 char **environment_below(const struct program *program, const char *scratch); /* for the compiler and all it starts */
 
@@ -99,20 +125,52 @@ enum meaning {
     COMPILE,   /* stops at the object */
     ASSEMBLE,  /* stops at the assembler's text */
     PTX, CUBIN, FATBIN, /* nvcc: stops there */
+    FOLDER,    /* the next word is a folder in which headers are looked for */
     DEPENDS,   /* writes a list of what was read beside the output */
+    DEPENDS_USER, /* that, without the system's headers */
 };
 /* What an option means; `value` is set to where its value begins when that is in the same word, else NULL. */
 enum meaning meaning_of(enum kind kind, const char *word, const char **value);
 
-/* key.c: SHA-256 (FIPS 180-4) over words in which the names of places are left out. */
-struct key {
-    uint32_t state[8];
-    uint64_t length;
-    unsigned char block[64];
-};
+/* key.c */
 void key_begin(struct key *key);
-void key_add(struct key *key, const char *label, const char *word);
+void key_bytes(struct key *key, const void *data, size_t size);
+void key_add(struct key *key, const char *label, const char *word); /* the names of places are left out */
 void key_end(struct key *key, char *hexadecimal);
+
+/* keep.c: whether a unit's object can be kept, and under which name. */
+void keep_begin(struct keeping *keeping);
+void keep_word(struct keeping *keeping, const char *word);  /* any word of the command line */
+void keep_place(struct keeping *keeping, const char *path); /* one whose folders do not matter for the object */
+void keep_folder(struct keeping *keeping, const char *path); /* that, and headers are looked for in it */
+void keep_end(struct keeping *keeping, const struct program *program);
+
+/* read_files.c: which files a compiler has read. */
+struct paths {
+    char **items;
+    size_t count, room;
+};
+void paths_add(struct paths *paths, const char *path, size_t length);
+void paths_sort(struct paths *paths); /* each once */
+bool paths_of_rule(struct paths *paths, const char *depfile); /* what a list for make says; false: it cannot be read */
+void paths_of_listing(struct paths *paths, const char *text, size_t size); /* what -H has printed */
+
+/* kept.c: objects of finished units, in CUDABUILD_OBJECTS. */
+void kept_give(const struct unit *unit); /* ends the program when there is one for this unit */
+char **kept_words(const struct unit *unit, char **words, const char *scratch); /* words that tell what is read, too */
+bool kept_lists(const struct unit *unit); /* the compiler is told to list what it reads on its standard error */
+struct diagnostics;
+void kept_store(const struct unit *unit, struct diagnostics *diagnostics, const char *scratch, struct timespec began);
+
+/* kept_file.c */
+struct content {
+    char *text; /* to be freed; a zero byte follows it */
+    size_t size;
+};
+bool read_content(const char *path, struct content *content);
+void content_key(const struct content *content, char *hexadecimal);
+void headers_key(const char *folder, char *hexadecimal); /* over the names of the headers in a folder */
+bool put_file(const char *path, const struct content *parts, size_t count); /* whole, or not at all */
 
 /* outputs.c */
 void outputs_look(struct unit *unit);              /* before the compiler starts */
@@ -149,18 +207,26 @@ double now(void); /* seconds of the monotonic clock */
 /* diagnostics.c: the compiler's standard error on its way through. It is held back until the unit has ended, so that
  * a run that was killed and is made again leaves no trace, and searched for what compilers say when a program of
  * theirs was killed. A terminal is given to the compiler itself. */
+enum { MOST_KEPT = 4 << 20 }; /* bytes of what was taken out or passed on; more are not kept */
 struct diagnostics {
     int reading, writing; /* -1: none */
     size_t have;
     bool released;     /* too much to hold back: passed on from here on */
     bool says_killed;
     char text[1 << 16];
+    bool whole;        /* none of it has gone past this program */
+    bool lists;        /* lines that name what is read are taken out of it */
+    bool after_list, precompiled;
+    size_t seen;       /* so many bytes of text were looked at for that */
+    char *listed, *said; /* what was taken out, and what was passed on */
+    size_t listed_size, listed_room, said_size, said_room;
 };
-void diagnostics_begin(struct diagnostics *diagnostics);
+void diagnostics_begin(struct diagnostics *diagnostics, bool lists);
 void diagnostics_in_child(const struct diagnostics *diagnostics);
 void diagnostics_in_parent(struct diagnostics *diagnostics);
 void diagnostics_read(struct diagnostics *diagnostics);    /* what there is, without waiting */
 void diagnostics_release(struct diagnostics *diagnostics); /* print what was held back */
+void diagnostics_say(const char *text, size_t size);
 void diagnostics_drop(struct diagnostics *diagnostics);    /* forget it */
 
 /* compiler.c: one run of a unit's compiler, and the end of all that it started. */
@@ -170,6 +236,7 @@ struct compiler {
     struct command command;
     struct diagnostics diagnostics;
     struct scratch scratch;  /* its temporary files */
+    struct timespec began;   /* by the clock that files are stamped with */
     double processor_before; /* seconds that earlier runs of the unit have taken */
     struct caller {          /* what this program has changed of its own, and the compiler gets as it was */
         sigset_t mask;
@@ -177,6 +244,7 @@ struct compiler {
     } caller;
 };
 void compiler_start(struct compiler *compiler, unsigned threads); /* 0 threads: as the command line says */
+void compiler_finished(struct compiler *compiler); /* keeps what it has made */
 void compiler_clean_up(struct compiler *compiler); /* ends what is left of it, removes what it has not finished */
 bool compiler_was_killed(const struct compiler *compiler); /* it, or a program of its, by signal 9 */
 struct usage compiler_usage(const struct compiler *compiler);

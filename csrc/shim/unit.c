@@ -16,7 +16,6 @@ struct reading {
     enum meaning stage;   /* COMPILE, ASSEMBLE, PTX ...; FLAG: it links */
     bool immediate;
     bool sources_follow;  /* -x */
-    bool depends;
     const char *output, *depfile;
     const char *inputs[MOST_OUTPUTS]; /* sources */
     size_t input_count;
@@ -46,6 +45,7 @@ static bool is_source(const char *path)
 
 static void take_input(struct reading *reading, const char *word)
 {
+    keep_word(&reading->unit->keeping, word);
     if (!is_regular(word)) {
         key_add(&reading->key, "flag", word);
         return;
@@ -61,8 +61,21 @@ static void take_input(struct reading *reading, const char *word)
     }
 }
 
+static void keep_value(struct keeping *keeping, enum meaning meaning, const char *word)
+{
+    if (meaning == OUTPUT || meaning == DEPFILE || meaning == TARGET)
+        keep_place(keeping, word);
+    else if (meaning == FOLDER)
+        keep_folder(keeping, word);
+    else if (meaning != MORE)
+        keep_word(keeping, word);
+    if (meaning == LANGUAGE)
+        keeping->odd |= strstr(word, "header") != NULL || begins(word, "assembler");
+}
+
 static void take_value(struct reading *reading, enum meaning meaning, const char *word)
 {
+    keep_value(&reading->unit->keeping, meaning, word);
     switch (meaning) {
     case OUTPUT:
         reading->output = text_of("%s", word);
@@ -96,6 +109,13 @@ static void take_option(struct reading *reading, const char *word)
 {
     const char *value = NULL;
     enum meaning meaning = meaning_of(reading->program->kind, word, &value);
+    struct keeping *keeping = &reading->unit->keeping;
+    if (meaning == FLAG && begins(word, "-I"))
+        keep_folder(keeping, word + 2);
+    else if (value != NULL)
+        keep_value(keeping, meaning, word);
+    else
+        keep_word(keeping, word);
     switch (meaning) {
     case FLAG:
         key_add(&reading->key, "flag", word);
@@ -103,12 +123,13 @@ static void take_option(struct reading *reading, const char *word)
     case IMMEDIATE:
         reading->immediate = true;
         break;
-    case DEPENDS:
-        reading->depends = true;
+    case DEPENDS: case DEPENDS_USER:
+        keeping->depends = true;
+        keeping->leaves_out |= meaning == DEPENDS_USER;
         break;
-    case VALUE:
+    case VALUE: case FOLDER:
         key_add(&reading->key, "flag", word);
-        reading->waiting = value == NULL ? VALUE : FLAG;
+        reading->waiting = value == NULL ? meaning : FLAG;
         break;
     case OUTPUT: case DEPFILE: case TARGET: case LANGUAGE: case THREADS: case MORE:
         if (value == NULL)
@@ -184,7 +205,7 @@ static void expect_outputs(struct reading *reading)
         expect_output(reading->unit, with_ending(reading->inputs[i], ending, false));
     if (reading->depfile != NULL)
         expect_output(reading->unit, reading->depfile);
-    else if (reading->depends && reading->unit->output_count > 0)
+    else if (reading->unit->keeping.depends && reading->unit->output_count > 0)
         expect_output(reading->unit, with_ending(reading->unit->outputs[0].path, ".d", true));
 }
 
@@ -200,6 +221,24 @@ static const char *kind_name(const struct reading *reading)
                ? "cc" : "cxx";
 }
 
+/* Only a compile from one source to one object is kept: what else a call makes or reads is not all known. */
+static void look_at_keeping(struct reading *reading)
+{
+    static const char *const OTHERS[] = {".s", ".S", ".sx", ".h", ".hh", ".hpp", ".hxx", ".cuh", ".ptx", ".cubin",
+                                         ".gpu", ".cppm", ".ixx", ".f", ".f90", ".m", ".mm"};
+    struct unit *unit = reading->unit;
+    struct keeping *keeping = &unit->keeping;
+    keeping->odd |= reading->stage != COMPILE || reading->input_count != 1 || reading->other != NULL ||
+                    unit->output_count != (keeping->depends ? 2 : 1) || reading->program->kind == LINKER;
+    if (keeping->leaves_out && (reading->program->kind == NVCC || strstr(reading->program->name, "g") == NULL ||
+                                strstr(reading->program->name, "clang") != NULL))
+        keeping->odd = true; /* only gcc is known to say what else it reads */
+    keeping->source = reading->input_count > 0 ? reading->inputs[0] : "";
+    for (size_t i = 0; i < sizeof OTHERS / sizeof *OTHERS; i++)
+        keeping->odd |= ends(keeping->source, OTHERS[i]);
+    keep_end(keeping, reading->program);
+}
+
 bool read_unit(const struct program *program, struct unit *unit)
 {
     *unit = (struct unit){.threads = 1};
@@ -207,6 +246,7 @@ bool read_unit(const struct program *program, struct unit *unit)
         return false;
     struct reading reading = {.program = program, .unit = unit, .waiting = FLAG, .stage = FLAG};
     key_begin(&reading.key);
+    keep_begin(&unit->keeping);
     key_add(&reading.key, "compiler", program->name);
     if (program->kind == NVCC)
         take_variable(&reading, "NVCC_PREPEND_FLAGS");
@@ -225,6 +265,7 @@ bool read_unit(const struct program *program, struct unit *unit)
                         : reading.output != NULL ? reading.output : "a.out";
     unit->name = base_name(named);
     expect_outputs(&reading);
+    look_at_keeping(&reading);
     return true;
 }
 

@@ -1,0 +1,100 @@
+/* Files of kept objects: read whole, written whole or not at all. */
+#include "shim.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Read and not mapped: a file that somebody makes shorter meanwhile would end this program. */
+bool read_content(const char *path, struct content *content)
+{
+    struct stat found;
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    *content = (struct content){0};
+    if (descriptor < 0)
+        return false;
+    bool good = fstat(descriptor, &found) == 0 && S_ISREG(found.st_mode);
+    size_t room = good ? (size_t)found.st_size : 0;
+    content->text = room_for(NULL, room + 1);
+    while (good && content->size < room) {
+        ssize_t size = read(descriptor, content->text + content->size, room - content->size);
+        if (size < 0 && errno == EINTR)
+            continue;
+        if (size <= 0)
+            break;
+        content->size += (size_t)size;
+    }
+    content->text[content->size] = '\0';
+    close(descriptor);
+    if (!good)
+        free(content->text);
+    return good;
+}
+
+void content_key(const struct content *content, char *hexadecimal)
+{
+    struct key key;
+    key_begin(&key);
+    key_bytes(&key, content->text, content->size);
+    key_end(&key, hexadecimal);
+}
+
+static bool is_header(const char *name)
+{
+    static const char *const ENDINGS[] = {".h", ".hh", ".hpp", ".hxx", ".H", ".h++", ".cuh", ".inc", ".inl", ".ipp",
+                                          ".tcc", ".def", ".gch"};
+    for (size_t i = 0; i < sizeof ENDINGS / sizeof *ENDINGS; i++)
+        if (ends(name, ENDINGS[i]))
+            return true;
+    return false;
+}
+
+void headers_key(const char *folder, char *hexadecimal)
+{
+    struct paths names = {0};
+    struct key key;
+    DIR *opened = opendir(folder);
+    for (struct dirent *entry; opened != NULL && (entry = readdir(opened)) != NULL;)
+        if (is_header(entry->d_name))
+            paths_add(&names, entry->d_name, strlen(entry->d_name));
+    if (opened != NULL)
+        closedir(opened);
+    paths_sort(&names);
+    key_begin(&key);
+    for (size_t i = 0; i < names.count; i++)
+        key_bytes(&key, names.items[i], strlen(names.items[i]) + 1);
+    key_end(&key, hexadecimal);
+}
+
+static bool write_all(int descriptor, const char *text, size_t size)
+{
+    while (size > 0) {
+        ssize_t written = write(descriptor, text, size);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0)
+            return false;
+        text += written;
+        size -= (size_t)written;
+    }
+    return true;
+}
+
+bool put_file(const char *path, const struct content *parts, size_t count)
+{
+    char *partial = text_of("%s.cudabuild-%d", path, (int)getpid());
+    int descriptor = open(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
+    bool good = descriptor >= 0;
+    for (size_t i = 0; good && i < count; i++)
+        good = write_all(descriptor, parts[i].text, parts[i].size);
+    if (descriptor >= 0)
+        good = close(descriptor) == 0 && good;
+    good = good && rename(partial, path) == 0;
+    if (!good && descriptor >= 0)
+        unlink(partial);
+    return good;
+}
