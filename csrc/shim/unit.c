@@ -221,6 +221,15 @@ static const char *kind_name(const struct reading *reading)
                ? "cc" : "cxx";
 }
 
+/* By the name behind all links: c++ may be any compiler. */
+static bool is_gcc(const struct program *program)
+{
+    char path[PATH_MAX];
+    if (program->kind == NVCC || realpath(program->real, path) == NULL)
+        return false;
+    return strstr(base_name(path), "gcc") != NULL || strstr(base_name(path), "g++") != NULL;
+}
+
 /* Only a compile from one source to one object is kept: what else a call makes or reads is not all known. */
 static void look_at_keeping(struct reading *reading)
 {
@@ -230,9 +239,7 @@ static void look_at_keeping(struct reading *reading)
     struct keeping *keeping = &unit->keeping;
     keeping->odd |= reading->stage != COMPILE || reading->input_count != 1 || reading->other != NULL ||
                     unit->output_count != (keeping->depends ? 2 : 1) || reading->program->kind == LINKER;
-    if (keeping->leaves_out && (reading->program->kind == NVCC || strstr(reading->program->name, "g") == NULL ||
-                                strstr(reading->program->name, "clang") != NULL))
-        keeping->odd = true; /* only gcc is known to say what else it reads */
+    keeping->odd |= keeping->leaves_out && !is_gcc(reading->program); /* only that is known to say what else it reads */
     keeping->source = reading->input_count > 0 ? reading->inputs[0] : "";
     for (size_t i = 0; i < sizeof OTHERS / sizeof *OTHERS; i++)
         keeping->odd |= ends(keeping->source, OTHERS[i]);
