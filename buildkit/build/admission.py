@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from buildkit.build.context import Context
+from buildkit.build.frontend import GuardReport
 from buildkit.build.prepare import Prepared
 from buildkit.build.resuming import VARIABLE, given, objects_folder
 from buildkit.errors import CudabuildError, OutOfMemory
@@ -131,6 +132,21 @@ def admission(
     finally:
         heard.kept = given(folder)
         token.unlink(missing_ok=True)
+
+
+def guard_object(report: GuardReport, heard: Admission, budget: int) -> dict[str, object]:
+    """The ``guard`` object of ``--json``."""
+    return {
+        "peak_memory": report.peak_memory,
+        "memory_budget": budget,
+        "requeued": heard.requeued,
+        "units": len(heard.units) + heard.kept or report.units,
+        "kept": heard.kept,
+        "retries": heard.retries,
+        "containment": report.containment,
+        "isolation": report.isolation,
+        "survivors": report.survivors,
+    }
 
 
 def _token_file(folder: Path, token: str) -> Path:

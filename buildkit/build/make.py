@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from buildkit.build.admission import Admission, admission, jobs_for
+from buildkit.build.admission import Admission, admission, guard_object, jobs_for
 from buildkit.build.borrow import make_links
 from buildkit.build.context import Context
 from buildkit.build.environ import resolve
@@ -69,7 +69,7 @@ def make_wheel(prepared: Prepared, context: Context, folder: Path, result: Build
             try:
                 return _tries(prepared, context, folder, frontend, result, heard)
             finally:
-                result.guard = guard_object(frontend, heard, sizing.summary.memory_budget)
+                result.guard = guard_object(frontend.report, heard, sizing.summary.memory_budget)
                 if watch is not None:
                     watch.check()
                 _check_lenders(prepared)
@@ -279,22 +279,6 @@ def _facts(prepared: Prepared) -> dict[str, object]:
         "source": prepared.source.sha256,
         "patches": [patch.name for patch in prepared.patches],
         "licence": prepared.package.loaded.recipe.license.spdx,
-    }
-
-
-def guard_object(frontend: Frontend, heard: Admission, budget: int) -> dict[str, object]:
-    """The ``guard`` object of ``--json``."""
-    report = frontend.report
-    return {
-        "peak_memory": report.peak_memory,
-        "memory_budget": budget,
-        "requeued": heard.requeued,
-        "units": len(heard.units) + heard.kept or report.units,
-        "kept": heard.kept,
-        "retries": heard.retries,
-        "containment": report.containment,
-        "isolation": report.isolation,
-        "survivors": report.survivors,
     }
 
 

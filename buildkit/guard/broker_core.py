@@ -137,6 +137,7 @@ class Core:
         unit.usage = unit.peak = unit.largest = 0
         unit.pids, unit.cpu = frozenset(), 0.0
         unit.cpu_before = unit_sampling.seconds_of_ended(unit.root)
+        unit.known.clear()
         unit.kills_before = kills_by_kernel()
         unit.link.send("go", **({"threads": unit.granted} if unit.threads != 1 else {}))
         unit.build.tell(
@@ -258,6 +259,7 @@ def _look_at(unit: UnitState) -> None:
     new = tuple(pid for pid in memory.pids if pid not in unit.pids)
     if new:
         unit_sampling.offer_to_the_kernel(new)
+        unit.known.update(unit_sampling.starts(new))
         unit.pids = frozenset(memory.pids)
     unit.usage = memory.usage
     unit.peak = max(unit.peak, memory.peak)

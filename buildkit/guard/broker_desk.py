@@ -25,6 +25,7 @@ from buildkit.guard.profile import UnitId, bound_of
 from buildkit.guard.profile_store import ProfileFolder
 from buildkit.guard.schedule import line_length
 from buildkit.guard.unit_sampling import look
+from buildkit.guard.unit_sweep import sweep
 from buildkit.guard.wire import VERSION, Message
 
 _TREES = 1.0  # seconds between two looks at what a build holds beside its units
@@ -91,6 +92,8 @@ class Desk:
         unit = self._units.pop(link, None)
         if unit is not None and unit.state != "gone":
             unit.build.tell("lost", unit=unit.number, name=unit.name, at=now, peak=unit.peak)
+            if unit.holds and link.pid:
+                _sweep_aside(unit)
             self.core.forget(unit)
         build = self._builds.pop(link, None)
         if build is not None:
@@ -232,6 +235,8 @@ class Desk:
             message.number("threads", 1), slot, build.arrived, now,
             bound_of(who, build.profile.packages, prior=build.prior),
         )  # fmt: skip
+        if build.tmpdir is not None and message.number("pid"):
+            unit.scratch = f"{build.tmpdir}/u{message.number('pid')}"
         build.arrived += 1
         if link.pid and not any(one.build is build for one in self._units.values()):
             self._follow(build, link.pid, now)
@@ -249,6 +254,11 @@ class Desk:
         self._early.pop(link, None)
         link.send("fail", text="the broker knows no build with this token")
         link.close()
+
+
+def _sweep_aside(unit: UnitState) -> None:
+    """Its shim was killed, it seems. Memory must be looked at meanwhile."""
+    threading.Thread(target=sweep, args=(unit.root, dict(unit.known), unit.scratch), daemon=True).start()
 
 
 def _tmpfs_bytes(folder: Path) -> int:

@@ -114,6 +114,10 @@ class UnitState:
     """Processor seconds of this run, as its shim has said; 0 until then."""
     cpu_before: float = 0.0
     """Those of its earlier runs."""
+    known: dict[int, int] = field(default_factory=dict)
+    """Its processes as they were seen: pid to start time."""
+    scratch: str = ""
+    """The folder of its temporary files, which its processes are known by."""
 
     @property
     def holds(self) -> bool:

@@ -14,6 +14,8 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+from buildkit.guard.sampling import all_processes, descendants, read_stat
+
 _FIELD = re.compile(rb"^(VmHWM|RssAnon|RssFile|RssShmem):\s+(\d+) kB$", re.MULTILINE)
 _FEWER = "500"
 """Added to a compiler's share of memory, in thousandths, when the kernel looks for a process to kill."""
@@ -33,8 +35,6 @@ class TreeMemory:
 def tree_pids(root: int) -> list[int]:
     """Every process below ``root``, without it."""
     if not _CHILDREN_LISTED:
-        from buildkit.guard.sampling import all_processes, descendants
-
         return [process.pid for process in descendants(root, all_processes())]
     found: list[int] = []
     waiting = [root]
@@ -59,10 +59,14 @@ def look(root: int, without: frozenset[int] = frozenset()) -> TreeMemory:
 
 def seconds_of_ended(pid: int) -> float:
     """Processor seconds of all processes that this one has waited for, and of those that they have; 0 if it is gone."""
-    from buildkit.guard.sampling import read_stat
-
     stat = read_stat(pid)
     return stat.children_seconds if stat is not None else 0.0
+
+
+def starts(pids: tuple[int, ...]) -> dict[int, int]:
+    """The start times of those that live: with its number they name a process for good."""
+    found = (read_stat(pid) for pid in pids)
+    return {process.pid: process.start for process in found if process is not None}
 
 
 def offer_to_the_kernel(pids: tuple[int, ...]) -> None:

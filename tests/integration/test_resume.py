@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from buildkit.build.resuming import OBJECTS
+
 pytestmark = pytest.mark.integration
 
 MODULE = """#include <Python.h>
@@ -177,8 +178,7 @@ def contents(wheel: str, folder: Path) -> dict[str, bytes]:
                 path.write_bytes(data)
                 symbols = subprocess.run(["nm", path], capture_output=True, check=True).stdout
                 found[f"{name} symbols"] = re.sub(rb"tmpxft_\w+", b"tmpxft", symbols)
-                strip = ["objcopy", "-S", "--remove-section=.note.gnu.build-id", path]
-                subprocess.run(strip, check=True)
+                subprocess.run(["objcopy", "-S", "--remove-section=.note.gnu.build-id", str(path)], check=True)
                 data = path.read_bytes()
             elif name.endswith("RECORD"):
                 data = re.sub(rb"(\.so),sha256=[^,]*", rb"\1", data)
@@ -198,3 +198,47 @@ def test_a_killed_build_goes_on_with_what_is_finished(trial: Trial, tmp_path: Pa
     assert clean["guard"]["kept"] == 0
     assert trial.compilers() == counts + Counter(trial.sources)
     assert contents(resumed["wheel"]["path"], tmp_path) == contents(clean["wheel"]["path"], tmp_path)
+
+
+HUNGRY = """import os
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+class Build(build_ext):
+    def run(self):
+        super().run()
+        if int(os.environ["MAX_JOBS"]) > %d:
+            bytearray(1 << 60)
+setup(name="hungry", version="1.0", packages=["hungry"], cmdclass={"build_ext": Build},
+      ext_modules=[Extension("hungry._c", ["a.c", "b.c"])])
+"""
+MODULE_C = """#include <Python.h>
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_c", 0, -1, 0, 0, 0, 0, 0};
+PyMODINIT_FUNC PyInit__c(void) { return PyModule_Create(&module); }
+"""
+
+
+@pytest.mark.parametrize(("enough", "code"), [(1, 0), (0, 7)])
+def test_a_backend_without_memory_gets_one_more_try_with_fewer_jobs(
+    cudabuild: Any, tmp_path: Path, enough: int, code: int
+) -> None:
+    package = tmp_path / "hungry"
+    (package / "hungry").mkdir(parents=True)
+    (package / "hungry" / "__init__.py").write_text(f"# {time.time_ns()}\nfrom hungry import _c\n", encoding="utf-8")
+    (package / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["setuptools>=64"]\nbuild-backend = "setuptools.build_meta"\n', encoding="utf-8"
+    )
+    (package / "setup.py").write_text(HUNGRY % enough, encoding="utf-8")
+    (package / "a.c").write_text(MODULE_C, encoding="utf-8")
+    (package / "b.c").write_text("int b;\n", encoding="utf-8")
+    words = ("build", "./hungry", "--device", "cpu", "--jobs", "3", "--json", "--require", "imported")
+    done = cudabuild(*words, cwd=tmp_path)
+    assert done.code == code, done.err
+    answer = done.json
+    assert (answer["guard"]["retries"], answer["guard"]["kept"]) == (1, 2)
+    assert any("once more with 1 at a time" in note for note in answer["notes"])
+    assert "memory ran out while building (MemoryError)" in done.err
+    if code:
+        assert (answer["error"]["kind"], answer["error"]["evidence"]) == ("out-of-memory", "MemoryError")
+        again = cudabuild(*words, "--no-resume", cwd=tmp_path)
+        assert "going on where" not in again.err
+        assert "going on where the last try of this build stopped: 2" in cudabuild(*words, cwd=tmp_path).err

@@ -290,7 +290,7 @@ def test_a_long_story_is_told_again(bench: Bench) -> None:
 
 
 def test_nothing_is_kept_of_a_compile_that_fails_or_of_inputs_that_change_meanwhile(bench: Bench) -> None:
-    bench.be_compiler(f'touch {bench.source}/include/one.h; exec g++')
+    bench.be_compiler(f"touch {bench.source}/include/one.h; exec g++")
     bench.run(COMPILE)
     assert bench.entries() == []
     bench.be_compiler("exec g++")
