@@ -105,7 +105,7 @@ def _resume(prepared: Prepared, context: Context, folder: Path) -> None:
     kept = begin(folder, resume=prepared.request.resume and not prepared.request.refresh)
     if kept:
         context.reporter.note(
-            f"going on where the last try of this build stopped: {kept} finished objects are kept (--no-resume: anew)"
+            f"going on where the last try of this build stopped; finished objects: {kept} (--no-resume: anew)"
         )
 
 
