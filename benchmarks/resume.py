@@ -102,7 +102,9 @@ class Trial:
         count = 0
         for line in lines:
             compiler, source = _COMPILER.search(line), _SOURCE.search(line)
-            if compiler and source and (compiler["name"] == "cicc") == source["path"].endswith(".cu"):
+            if compiler is None or source is None or Path(source["path"]).name.startswith("tmpxft_"):
+                continue  # the last is nvcc's own: a part of a unit that is counted by its cicc
+            if (compiler["name"] == "cicc") == source["path"].endswith(".cu"):
                 count += 1
         return count
 
