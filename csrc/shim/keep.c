@@ -164,6 +164,8 @@ void keep_end(struct keeping *keeping, const struct program *program)
 {
     char folder[PATH_MAX];
     keeping->name[0] = '\0';
+    /* gcc writes its list where these say, whatever its options do. */
+    keeping->odd |= getenv("DEPENDENCIES_OUTPUT") != NULL || getenv("SUNPRO_DEPENDENCIES") != NULL;
     if (keeping->folder == NULL || keeping->odd || getcwd(folder, sizeof folder) == NULL)
         return;
     add_program(keeping, program->real);

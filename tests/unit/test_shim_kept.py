@@ -192,6 +192,10 @@ def test_the_environment_counts_but_for_the_number_of_jobs(bench: Bench) -> None
     bench.run(COMPILE, CPATH=str(bench.source / "include"))
     bench.run(COMPILE, CPATH="", SOURCE_DATE_EPOCH="1")
     assert bench.calls() == 2
+    kept = bench.entries()
+    bench.run(COMPILE, CPATH="", DEPENDENCIES_OUTPUT=str(bench.folder / "list"))
+    assert (bench.calls(), bench.entries()) == (1, kept)
+    assert (bench.folder / "list").read_text("utf-8").startswith("a.o: a.cpp include/one.h")
 
 
 def test_an_object_path_used_twice_with_other_defines_gets_each_its_own(bench: Bench) -> None:
