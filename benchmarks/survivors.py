@@ -127,6 +127,13 @@ def reap(child: subprocess.Popen[bytes]) -> bool:
             child.returncode = os.waitstatus_to_exitcode(status)
 
 
+def _is_shim(process: psutil.Process) -> bool:
+    try:
+        return any(folder in process.exe() for folder in ("/views/", "/shims/"))
+    except psutil.Error:  # not even root may ask that of the first process of some machines
+        return False
+
+
 def victim(who: str, tool: str, child: int) -> int | None:
     """The process that is to be killed: the command, its supervisor, its broker, or the shim above the tool."""
     if not who:
@@ -139,7 +146,7 @@ def victim(who: str, tool: str, child: int) -> int | None:
             if who == "broker" and any("broker_launch" in word for word in process.cmdline()):
                 return int(process.pid)
             if who == "shim" and process.name() == tool:
-                above = [one.pid for one in process.parents() if "/views/" in one.exe() or "/shims/" in one.exe()]
+                above = [one.pid for one in process.parents() if _is_shim(one)]
                 if above:
                     return int(above[0])
     return None
