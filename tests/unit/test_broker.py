@@ -22,10 +22,10 @@ from buildkit.errors import MachineError
 from buildkit.guard.broker_launch import SOCKET
 from buildkit.guard.broker_links import Connection, Refused
 from buildkit.guard.broker_place import broker_command, broker_folder
-from buildkit.guard.broker_pools import capped_reserve
 from buildkit.guard.client import connect
 from buildkit.guard.profile_store import decode_profile, encode_profile
 from buildkit.guard.wire import BadMessage, Lines, Message, decode, encode
+from buildkit.machine.memory import capped_reserve
 
 NOBODY = 65534
 
