@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,4 +98,21 @@ bool put_file(const char *path, const struct content *parts, size_t count)
     if (!good && descriptor >= 0)
         unlink(partial);
     return good;
+}
+
+char *kept_place(const struct unit *unit)
+{
+    return text_of("%s/%s", unit->keeping.folder, unit->keeping.name);
+}
+
+int64_t nanoseconds(struct timespec time)
+{
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+/* What a file's state is known by; its content need not be read where none of it has changed. */
+char *file_state(const struct stat *found)
+{
+    return text_of("%lld %" PRId64 " %" PRId64 " %llu", (long long)found->st_size, nanoseconds(found->st_mtim),
+                   nanoseconds(found->st_ctim), (unsigned long long)found->st_ino);
 }

@@ -160,6 +160,7 @@ void kept_give(const struct unit *unit); /* ends the program when there is one f
 char **kept_words(const struct unit *unit, char **words, const char *scratch); /* words that tell what is read, too */
 bool kept_lists(const struct unit *unit); /* the compiler is told to list what it reads on its standard error */
 struct diagnostics;
+/* kept_store.c */
 void kept_store(const struct unit *unit, struct diagnostics *diagnostics, const char *scratch, struct timespec began);
 
 /* kept_file.c */
@@ -171,6 +172,11 @@ bool read_content(const char *path, struct content *content);
 void content_key(const struct content *content, char *hexadecimal);
 void headers_key(const char *folder, char *hexadecimal); /* over the names of the headers in a folder */
 bool put_file(const char *path, const struct content *parts, size_t count); /* whole, or not at all */
+#define KEPT_TITLE "cudabuild-kept 1\n"
+#define KEPT_LIST "/cudabuild-read" /* in the unit's own temporary folder */
+char *kept_place(const struct unit *unit);
+int64_t nanoseconds(struct timespec time);
+char *file_state(const struct stat *found);
 
 /* outputs.c */
 void outputs_look(struct unit *unit);              /* before the compiler starts */
