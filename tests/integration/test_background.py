@@ -122,7 +122,7 @@ def test_the_deadline_ends_it_and_gives_back_the_disk(restless: Restless, way: s
     assert not (folder / "tmp").exists()
     kept = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert kept < 16 << 20, "it was given back, in the source's folder too"
-    assert (folder / "source.json").is_file(), "and what the next try goes on with is there"
+    assert (folder / "objects").is_dir(), "and what the next try goes on with is there"
 
 
 def test_in_the_background_followed_and_cancelled(restless: Restless) -> None:
@@ -207,7 +207,7 @@ def test_a_dropped_connection_leaves_what_the_next_build_goes_on_with(restless: 
     wait_until(lambda: not restless.left(), 2)
     folder = restless.folder(record.key or "")
     wait_until(lambda: not (folder / "tmp").exists(), 2)
-    assert (folder / "source.json").is_file()
+    assert (folder / "objects").is_dir()
     assert not is_running(restless.records.read(record.id)), "whatever the record says"
 
 

@@ -55,13 +55,17 @@ def test_less_memory_counts_at_once(folder: Path) -> None:
         assert bench.together() == 1
 
 
-def test_a_unit_runs_on_when_the_broker_is_killed_and_the_build_starts_another(folder: Path) -> None:
+def test_a_unit_runs_on_when_the_broker_is_killed_and_the_build_starts_another(folder: Path, tmp_path: Path) -> None:
+    latch = tmp_path / "latch"
+    until_latch = f"import os\nwhile not os.path.exists({str(latch)!r}): time.sleep(0.01)"
     with Bench(folder, budget=400 * MIB, prior=300 * MIB) as bench:
-        running = bench.unit("running", hog(8, then="time.sleep(1.2)"))
+        running = bench.unit("running", hog(8, then=until_latch))
         bench.wait_for("started", "running")
         waiting = bench.unit("waiting", hog(8))
         before = broker_pid(folder)
         os.kill(before, signal.SIGKILL)
+        assert wait_until(lambda: len(bench.of("queued", "running")) == 2)
+        latch.touch()
         assert running.wait(20) == waiting.wait(20) == 0
         bench.wait_for("ended", "waiting")
         assert bench.client.restarts == 1

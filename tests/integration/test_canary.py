@@ -129,6 +129,7 @@ def stages(answer: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {stage["name"]: stage for stage in answer["verdict"]["stages"]}
 
 
+@pytest.mark.usefixtures("torch_site")  # what torch is cannot be planned with before it is there
 def test_one_canary_serves_every_package_of_a_toolchain(
     cudabuild: Callable[..., Any], packages: list[Path], sound: Path
 ) -> None:

@@ -52,6 +52,11 @@ SECRETS = {
 
 FRONTEND = Path(str(importlib.util.find_spec("pyproject_hooks").origin)).parent  # type: ignore[union-attr]
 """The script that calls the backend is cudabuild's own part."""
+OWN = Path(str(importlib.util.find_spec("buildkit.build.deferral").origin)).parent  # type: ignore[union-attr]
+"""And so is what is put in front of it; BUILD_EDITION is raised should it ever change a wheel."""
+OWN_PACKAGES = frozenset(
+    file for folder in (OWN.parent, OWN.parent.parent) for file in (folder, folder / "__init__.py")
+)
 HARMLESS_FILES = re.compile(
     r"/dev/(null|u?random|tty)|/proc/.*|/sys/.*"
     r"|/etc/(ld\.so\.cache|locale\.alias|ssl/openssl\.cnf|localtime|nsswitch\.conf|passwd|group)"
@@ -149,7 +154,7 @@ class Inputs:
             "compiler": path in self.compiler,
             "headers": any(path.startswith(f"{folder}/") for folder in self.folders.headers),
             "interpreter": self.python.fullmatch(path) is not None,
-            "the frontend": here.is_relative_to(FRONTEND),
+            "the frontend": here.is_relative_to(FRONTEND) or here.is_relative_to(OWN) or here in OWN_PACKAGES,
             "harmless": HARMLESS_FILES.fullmatch(path) is not None,
         }
         return next((name for name, held in holds.items() if held), None) or self._of_library(here, programs)
@@ -178,7 +183,9 @@ def traced(
         file.write(f"# {os.getpid()} {folder}: a source that no store has\n")
     strace = ("strace", "-f", "-y", "-v", "-qq", "-s", "1000000", "-e", CALLS, "-o", str(folder / "trace"))
     # The canary is a build of its own, with a key of its own.
-    words, told = ("build", "./fastcuda", *WORDS, "--no-canary"), {**SECRETS, **own_broker}
+    words = ("build", "./fastcuda", *WORDS, "--no-canary")
+    # Who is whose child is read from what clone has returned: no number of another namespace.
+    told = {**SECRETS, **own_broker, "CUDABUILD_CONTAINMENT": "subreaper"}
     built = cudabuild(*words, env=told, cwd=folder, prefix=strace)
     assert built.code == 0, built.err
     assert built.json["cache"] == "miss"
@@ -281,8 +288,11 @@ def test_every_variable_is_in_the_key(traced: tuple[Trace, dict[str, Any]]) -> N
     for variables in backend:
         own = {name: value for name, value in variables.items() if not name.startswith("_PYPROJECT_HOOKS_")}
         assert own.pop(TAG)
-        # Where the broker is: it decides when a compiler runs, never what it is told.
-        assert GUARD_VARIABLES - {name for name in GUARD_VARIABLES if own.pop(name, None)} == {BYPASS}
+        # Where the broker is: it decides when a compiler runs, never what it is told. Nothing in here starts one.
+        assert GUARD_VARIABLES - {name for name in GUARD_VARIABLES if own.pop(name, None)} == {
+            BYPASS,
+            "CUDABUILD_BROKER",
+        }
         shims = Path(own["PATH"].partition(":")[0])
         places = {
             "env": Path(own["VIRTUAL_ENV"]),

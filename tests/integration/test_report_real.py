@@ -147,12 +147,14 @@ def test_a_build_is_seen_while_it_runs_after_it_was_killed_and_when_it_is_done(
     answer = cudabuild(str(project), *WORDS, env=alone, timeout=300).json
     assert "error" not in answer, answer
     picture = tmp_path / "trace.json"
-    ran = cudabuild("report", "last", "--json", "--trace", str(picture))
+    ran = cudabuild("report", answer["build"], "--json", "--trace", str(picture))
     report = validated(ran.json, "report.schema.json")
     assert (report["build"], report["status"], report["key"]) == (answer["build"], "succeeded", answer["key"])
     units = report["trace"]["units"]
     assert {"_second.c"} <= {unit["name"] for unit in units}
-    assert len(units) == answer["guard"]["units"] == report["summary"]["done"]
+    guard = answer["guard"]
+    assert guard["kept"] == 1, "the first file of the build that was killed"
+    assert len(units) == report["summary"]["done"] == guard["units"] - guard["kept"]
     for unit in units:
         (run,) = unit["runs"]
         assert 0 <= run["queued"] <= run["start"] <= run["end"] <= report["trace"]["seconds"]
