@@ -1,15 +1,14 @@
 """How long builds take under the broker's schedule, against static numbers of jobs and the lower bound (simulated).
 
 python benchmarks/schedule.py                       made-up builds with heavy-tailed peaks
-python benchmarks/schedule.py TRACE [EARLIER]       a recorded build (JSON lines of the broker's events); its
-                                                    bounds are those of EARLIER, an earlier record of the build
+python benchmarks/schedule.py TRACE [EARLIER]       a traced build (CACHE/store/traces/BUILD.json); its bounds are
+                                                    those of EARLIER, an earlier build of the same package
     --memory 4GiB --cores 2 --speed 1,0.93          what it was recorded with: the prediction is compared
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import re
@@ -33,6 +32,7 @@ from buildkit.guard.simulate import (
     simulate_broker,
     with_bounds,
 )
+from buildkit.guard.trace import Trace, read_trace
 
 GIB = 1 << 30
 MACHINES = ((2, 4), (2, 8), (8, 16), (8, 32), (16, 32), (16, 64), (32, 64), (32, 128))
@@ -85,12 +85,20 @@ def made_up() -> None:
         show(benchmark="schedule", units=UNITS, cores=cores, memory_gib=gib, seeds=SEEDS, **medians)
 
 
+def load(file: Path) -> Trace:
+    """A trace that a build has left."""
+    trace = read_trace(file.read_bytes())
+    if trace is None:
+        sys.exit(f"{file} is no trace of a build")
+    return trace
+
+
 def recorded(trace: Path, earlier: Path | None, memory: int, cores: int, speed: Sequence[float]) -> None:
     """What the simulator says of a recorded build on the machine it ran on, and on larger ones."""
-    intervals = intervals_of(map(json.loads, trace.read_text().splitlines()))
+    intervals = intervals_of(load(trace))
     jobs = jobs_of(intervals, speed)
     if earlier is not None:
-        known = jobs_of(intervals_of(map(json.loads, earlier.read_text().splitlines())), speed)
+        known = jobs_of(intervals_of(load(earlier)), speed)
         jobs = [replace(job, bound=with_margin(job.bound)) for job in with_bounds(jobs, known)]
         under = [job.peak / job.bound for job in jobs]
         show(benchmark="bounds", units=len(jobs), peak_to_bound_p99=round(sorted(under)[int(0.99 * len(under))], 3))

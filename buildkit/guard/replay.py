@@ -1,23 +1,18 @@
-"""A recorded build as jobs for the simulator (pure): what it would have taken with other memory, cores, schedules.
-
-A record is the broker's events, one mapping each, as a build's client hears them (values may be text).
-"""
+"""A traced build as jobs for the simulator (pure): what it would have taken with other memory, cores, schedules."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from buildkit.guard.simulate import Job
-
-Event = Mapping[str, Any]
+from buildkit.guard.trace import Trace
 
 
 @dataclass(frozen=True)
 class Interval:
-    """One run of one unit to its good end: seconds of the monotonic clock, its peak (bytes), its place as they came."""
+    """One run of a unit to its good end: seconds since the guard took over, its peak (bytes), its place in line."""
 
     name: str
     key: str
@@ -28,15 +23,13 @@ class Interval:
     peak: int
 
 
-def intervals_of(events: Iterable[Event]) -> list[Interval]:
-    """The units that ended well, as they came. Raises KeyError or ValueError for what is no record."""
+def intervals_of(trace: Trace) -> list[Interval]:
+    """The units that ended well, as they came."""
     found = []
-    for event in events:
-        if event.get("what") == "ended" and int(event["code"]) == 0:
-            end = float(event["at"])
-            begin = end - float(event["seconds"])
-            who = (str(event["name"]), str(event["key"]), str(event["kind"]), int(event["order"]))
-            found.append(Interval(*who, begin, end, int(event["peak"])))
+    for unit in trace.units:
+        last = unit.runs[-1]
+        if last.outcome == "done" and last.start is not None and last.end is not None:
+            found.append(Interval(unit.name, unit.key, unit.kind, unit.order, last.start, last.end, last.peak))
     return sorted(found, key=lambda one: one.order)
 
 

@@ -28,6 +28,7 @@ from buildkit.guard.simulate import (
     simulate_static,
     with_bounds,
 )
+from buildkit.guard.trace import Outcome, Run, Trace, UnitTrace
 
 GIB = 1 << 30
 FEW = settings(max_examples=40, deadline=None)
@@ -340,18 +341,26 @@ def test_history_says_whether_the_longest_go_first() -> None:
 # a record of a build
 
 
-def ended(name: str, at: float, seconds: float, *, order: int, code: int = 0) -> dict[str, str]:
-    """As a client hears it: all of it text."""
-    return {
-        "what": "ended", "name": name, "key": f"k{name}", "kind": "nvcc", "code": str(code), "at": str(at),
-        "seconds": str(seconds), "peak": "700", "order": str(order),
-    }  # fmt: skip
+def ended(name: str, at: float, seconds: float, *, order: int, outcome: Outcome = "done") -> UnitTrace:
+    run = Run(queued=0.0, start=at - seconds, end=at, outcome=outcome, peak=700)
+    return UnitTrace(order=order, name=name, kind="nvcc", key=f"k{name}", runs=(run,))
+
+
+def traced(*units: UnitTrace) -> Trace:
+    return Trace(
+        build="b1", recipe="r", started="2026-11-21T06:00:00Z", seconds=20.0, complete=True, admitted=True, cores=2,
+        jobs=2, units=units,
+    )  # fmt: skip
 
 
 def test_a_record_becomes_jobs_in_their_order() -> None:
-    events = [{"what": "memory"}, ended("b", 19.0, 9.0, order=1), ended("a", 14.0, 4.0, order=0),
-              ended("x", 14.0, 4.0, order=2, code=1)]  # fmt: skip
-    intervals = intervals_of(events)
+    intervals = intervals_of(
+        traced(
+            ended("b", 19.0, 9.0, order=1),
+            ended("a", 14.0, 4.0, order=0),
+            ended("x", 14.0, 4.0, order=2, outcome="failed"),
+        )
+    )
     assert [one.name for one in intervals] == ["a", "b"]
     assert recorded_seconds(intervals) == 9.0
     assert jobs_of(intervals) == [Job("ka", 4.0, 700, 700), Job("kb", 9.0, 700, 700)]
@@ -359,7 +368,7 @@ def test_a_record_becomes_jobs_in_their_order() -> None:
 
 def test_what_was_lost_side_by_side_is_no_work() -> None:
     """Two at half speed for 4 s, then one at full speed for 5 s: and the simulator finds the record again."""
-    intervals = intervals_of([ended("a", 4.0, 4.0, order=0), ended("b", 9.0, 9.0, order=1)])
+    intervals = intervals_of(traced(ended("a", 4.0, 4.0, order=0), ended("b", 9.0, 9.0, order=1)))
     jobs = jobs_of(intervals, (1.0, 0.5))
     assert [job.seconds for job in jobs] == [2.0, 7.0]
     assert simulate_broker(jobs, budget=9999, cores=2, speed=(1.0, 0.5)).seconds == recorded_seconds(intervals)
