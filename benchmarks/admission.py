@@ -12,15 +12,18 @@ the bounds of the first, against what was measured.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from common import TORCH, clean_environment, forget, script, show
+from common import TORCH, clean_environment, forget, make_context, script, show
 from hungry import Hungry, write_package
 from memory import TARGET, Run, end, start, unlearn
+from schedule import load, recorded
 
 CAP = 4
 NAME = "hungrytail"
@@ -46,7 +49,18 @@ def seconds(done: Run) -> float:
     return stages["build"]
 
 
-def pair(memcap: Path, source: Path, *, swapped: bool) -> dict[str, float]:
+def keep_trace(done: Run, place: Path) -> Path:
+    """A copy of the build's trace: its own goes with its wheel."""
+    return Path(shutil.copy(make_context().store.root / "traces" / f"{done.answer['build']}.json", place))
+
+
+def predict(first: Path, second: Path, speed: Sequence[float]) -> None:
+    """What the simulator says of the second build, knowing no more than the first had taught."""
+    budgets = [point.budget for point in load(second).memory]
+    recorded(second, first, round(statistics.median(budgets)), os.cpu_count() or 1, speed)
+
+
+def pair(memcap: Path, source: Path, speed: Sequence[float], *, swapped: bool) -> dict[str, float]:
     """Static, first and second build; ``swapped``: static last."""
     found: dict[str, float] = {}
 
@@ -55,9 +69,11 @@ def pair(memcap: Path, source: Path, *, swapped: bool) -> dict[str, float]:
 
     def ours() -> None:
         unlearn(NAME)
-        found["first"] = seconds(build(memcap, source))
+        first = build(memcap, source)
+        before = keep_trace(first, source.parent / "first.json")
         second = build(memcap, source)
-        found["second"] = seconds(second)
+        predict(before, keep_trace(second, source.parent / "second.json"), speed)
+        found["first"], found["second"] = seconds(first), seconds(second)
         found["requeued"] = second.answer["guard"]["requeued"]
 
     for step in (ours, static) if swapped else (static, ours):
@@ -70,11 +86,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--memcap", type=Path, required=True, help="the program that runs a command below a limit")
     parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--speed", type=lambda text: tuple(map(float, text.split(","))), default=(1.0, 0.93),
+                        help="of one unit with 1, 2, ... beside each other")  # fmt: skip
     chosen = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="admission-"))
     try:
         source = write_package(folder, NAME, UNITS)
-        rows = [pair(chosen.memcap, source, swapped=number % 2 == 1) for number in range(chosen.pairs)]
+        rows = [pair(chosen.memcap, source, chosen.speed, swapped=number % 2 == 1) for number in range(chosen.pairs)]
     finally:
         shutil.rmtree(folder)
     for row in rows:
