@@ -26,6 +26,7 @@ from buildkit.store.store import Store
 TORCH = "2.13.0+cu130"
 TARGET = "12.0"
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "tests" / "helpers"))
 
 
 def cache_folder() -> Path:

@@ -20,11 +20,11 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
 from common import TORCH, cache_folder, clean_environment, script
+from wheels import loaded_content
 
 from buildkit.build.places import Places
 from buildkit.build.resuming import OBJECTS
@@ -109,25 +109,6 @@ class Trial:
         return count
 
 
-def contents(wheel: str, folder: Path) -> dict[str, bytes]:
-    """Every file; of extensions what is loaded, and the names of all symbols."""
-    found: dict[str, bytes] = {}
-    with zipfile.ZipFile(wheel) as archive:
-        for name in archive.namelist():
-            data = archive.read(name)
-            if name.endswith(".so"):
-                path = folder / "one.so"
-                path.write_bytes(data)
-                symbols = subprocess.run(["nm", str(path)], capture_output=True, check=True).stdout
-                found[f"{name}: symbols"] = re.sub(rb"tmpxft_\w+", b"tmpxft", symbols)
-                subprocess.run(["objcopy", "-S", "--remove-section=.note.gnu.build-id", str(path)], check=True)
-                data = path.read_bytes()
-            elif name.endswith("RECORD"):
-                data = re.sub(rb"(\.so),sha256=[^,]*", rb"\1", data)
-            found[name] = data
-    return found
-
-
 def main() -> int:
     """Run the three, and judge."""
     package, jobs = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "2"
@@ -138,7 +119,7 @@ def main() -> int:
         resumed, resumed_seconds = trial.whole("resumed")
         clean, clean_seconds = trial.whole("clean", "--no-resume", "--refresh")
         both, alone = trial.compilers("killed", "resumed"), trial.compilers("clean")
-        one, two = (contents(answer["wheel"]["path"], folder) for answer in (resumed, clean))
+        one, two = (loaded_content(answer["wheel"]["path"], folder) for answer in (resumed, clean))
         different = sorted(name for name in {*one, *two} if one.get(name) != two.get(name))
         row = {
             "package": package, "jobs": int(jobs), "cpus": os.cpu_count(), "objects_at_the_kill": finished,

@@ -61,9 +61,6 @@ class Desk:
         elif message.verb == "status":
             status_of(self.core, link, now)
             link.close()
-        elif build is not None and message.verb == "budget":
-            build.budget = message.number("bytes")
-            self._pools_of(build, now)
         elif unit is not None and unit.state != "gone":
             self._answer(unit, message, now)
 

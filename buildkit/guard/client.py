@@ -74,7 +74,6 @@ class BrokerClient:
         self._registration = registration
         self._on_event = on_event
         self._folder = broker_folder(os.environ if environ is None else environ)
-        self._budget = registration.budget
         self._lock = threading.Lock()
         self._ending = False
         self._endpoint: socket.socket | None = None
@@ -116,14 +115,6 @@ class BrokerClient:
             self._thread.join(_FAREWELL)
             endpoint.close()
 
-    def lower_budget(self, size: int) -> None:
-        """Give the build less memory from now on (bytes), also after a restart of the broker."""
-        with self._lock:
-            self._budget = size
-            if self._endpoint is not None:
-                with contextlib.suppress(OSError):
-                    self._endpoint.sendall(encode("budget", bytes=size))
-
     def _register(self) -> socket.socket:
         """Connect, starting a broker if need be, and register. Raises :class:`MachineError`."""
         deadline = time.monotonic() + _PATIENCE
@@ -147,9 +138,6 @@ class BrokerClient:
             endpoint.sendall(self._registration.message())
             _await_answer(endpoint)
             endpoint.settimeout(None)
-            with self._lock:
-                if self._budget != self._registration.budget:
-                    endpoint.sendall(encode("budget", bytes=self._budget))
         except BaseException:
             endpoint.close()
             raise

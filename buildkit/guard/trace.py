@@ -6,7 +6,7 @@ Written as ``store/traces/BUILD.json``. Times are seconds since the guard took o
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -140,8 +140,3 @@ def read_trace(data: bytes) -> Trace | None:
         return Trace.model_validate_json(data)
     except ValidationError:
         return None
-
-
-def trace_fields(trace: Trace) -> dict[str, Any]:
-    """As it is written."""
-    return trace.model_dump(by_alias=True, mode="json")

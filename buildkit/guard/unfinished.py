@@ -46,5 +46,5 @@ def _written(pid: int) -> list[str]:
 
 
 def _writes(information: Path) -> bool:
-    flags = int(information.read_text(encoding="ascii").split("flags:")[1].split()[0], 8)
+    flags = int(information.read_bytes().split(b"flags:")[1].split()[0], 8)
     return flags & os.O_ACCMODE != os.O_RDONLY and not flags & os.O_APPEND

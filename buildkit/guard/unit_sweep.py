@@ -7,13 +7,12 @@ unit's alone.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from buildkit.guard.leftovers import kill_exactly
 from buildkit.guard.sampling import ProcessStat, all_processes, descendants, read_stat
 
 _PATIENCE = 2.0  # seconds for the shim to be gone, and for what it left to end
@@ -34,7 +33,7 @@ def sweep(shim: int, known: Mapping[int, int], scratch: str) -> int:
     killed: set[tuple[int, int]] = set()
     while (found := _left(known, scratch)) and time.monotonic() < deadline:
         for process in found:
-            _kill(process)
+            kill_exactly(process)
             killed.add((process.pid, process.start))
         time.sleep(_PAUSE)
     return len(killed)
@@ -59,14 +58,3 @@ def _says(pid: int, sign: bytes) -> bool:
         return sign in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return False
-
-
-def _kill(process: ProcessStat) -> None:
-    with contextlib.suppress(OSError):
-        descriptor = os.pidfd_open(process.pid)
-        try:
-            now = read_stat(process.pid)
-            if now is not None and now.start == process.start:
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        finally:
-            os.close(descriptor)

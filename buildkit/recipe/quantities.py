@@ -70,14 +70,3 @@ def format_size(size: int) -> str:
         if size >= factor:
             return f"{size / factor:.1f}".removesuffix(".0") + f" {unit}"
     return f"{size} B"
-
-
-def format_duration(seconds: float) -> str:
-    """``5400`` as ``1 h 30 min``, ``95`` as ``1 min 35 s``; the two largest units that are not zero."""
-    rest = round(seconds)
-    parts = []
-    for unit, factor in (("h", 3600), ("min", 60), ("s", 1)):
-        count, rest = divmod(rest, factor)
-        if count:
-            parts.append(f"{count} {unit}")
-    return " ".join(parts[:2]) or "0 s"

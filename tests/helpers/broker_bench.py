@@ -11,10 +11,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
+
+from processes import alive, wait_until
 
 from buildkit.guard.broker_launch import SOCKET
 from buildkit.guard.client import BrokerClient, Registration
@@ -42,16 +43,6 @@ def runtime_folder() -> Iterator[Path]:
     text = log.read_text() if log.exists() else ""
     shutil.rmtree(path)
     assert text == ""
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> bool:
-    """Whether it came to that in time; a machine with much to do needs more than one that is idle."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 class Bench:
@@ -134,10 +125,3 @@ def broker_pid(folder: Path) -> int:
 def peer(endpoint: socket.socket) -> int:
     pid, _, _ = struct.unpack("3i", endpoint.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return int(pid)
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import marked, wait_until
 
 from buildkit.guard import start
 from buildkit.guard.containment import VARIABLE
@@ -62,23 +63,7 @@ KINDS = {"child", "setsid", "daemon", "empty", "both", "moved"}
 
 def holders(token: str) -> dict[int, str]:
     """Live processes that were marked, and how each went out."""
-    found = {}
-    for process in all_processes():
-        with contextlib.suppress(OSError):
-            words = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
-            marks = [word.decode() for word in words if word.startswith(token.encode() + b"-")]
-            if marks and not process.ended:
-                found[process.pid] = marks[0].rpartition("-")[2]
-    return found
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
+    return {pid: word.rpartition("-")[2] for pid, word in marked(f"{token}-").items() if word.startswith(token)}
 
 
 @dataclass

@@ -14,12 +14,12 @@ import shutil
 import signal
 import subprocess
 import time
-import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from wheels import loaded_content
 
 from buildkit.build.resuming import OBJECTS
 
@@ -167,25 +167,6 @@ def trial(
     return Trial(tmp_path, request.param, console_script, {**environment, "CUDABUILD_CACHE": str(cache)})
 
 
-def contents(wheel: str, folder: Path) -> dict[str, bytes]:
-    """Every file of a wheel; of extensions what is loaded, and the names of all symbols."""
-    found: dict[str, bytes] = {}
-    with zipfile.ZipFile(wheel) as archive:
-        for name in archive.namelist():
-            data = archive.read(name)
-            if name.endswith(".so"):
-                path = folder / Path(name).name
-                path.write_bytes(data)
-                symbols = subprocess.run(["nm", path], capture_output=True, check=True).stdout
-                found[f"{name} symbols"] = re.sub(rb"tmpxft_\w+", b"tmpxft", symbols)
-                subprocess.run(["objcopy", "-S", "--remove-section=.note.gnu.build-id", str(path)], check=True)
-                data = path.read_bytes()
-            elif name.endswith("RECORD"):
-                data = re.sub(rb"(\.so),sha256=[^,]*", rb"\1", data)
-            found[name] = data
-    return found
-
-
 def test_a_killed_build_goes_on_with_what_is_finished(trial: Trial, tmp_path: Path) -> None:
     trial.kill_half_way()
     resumed = trial.finish(trial.start())
@@ -197,7 +178,7 @@ def test_a_killed_build_goes_on_with_what_is_finished(trial: Trial, tmp_path: Pa
     clean = trial.finish(trial.start("--no-resume", "--refresh"))
     assert clean["guard"]["kept"] == 0
     assert trial.compilers() == counts + Counter(trial.sources)
-    assert contents(resumed["wheel"]["path"], tmp_path) == contents(clean["wheel"]["path"], tmp_path)
+    assert loaded_content(resumed["wheel"]["path"], tmp_path) == loaded_content(clean["wheel"]["path"], tmp_path)
 
 
 HUNGRY = """import os

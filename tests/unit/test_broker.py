@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from broker_bench import MIB, Bench, alive, broker_pid, hog, runtime_folder, wait_until
+from broker_bench import MIB, Bench, broker_pid, hog, runtime_folder
+from processes import alive, wait_until
 
 from buildkit.errors import MachineError
 from buildkit.guard.broker_launch import SOCKET

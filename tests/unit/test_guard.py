@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import io
 import os
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import marked, wait_until
 
 from buildkit import errors
 from buildkit.guard import sampling, start
@@ -106,26 +106,7 @@ def token() -> Iterator[str]:
     """A word that marks the processes of one test in their command lines; none may be left."""
     word = f"token-{uuid.uuid4().hex}"
     yield word
-    assert wait_until(lambda: not holders(word), 2.0), "the test left processes"
-
-
-def holders(word: str) -> list[int]:
-    """Live processes whose command line holds the word."""
-    found = []
-    for process in sampling.all_processes():
-        with contextlib.suppress(OSError):
-            if word.encode() in Path(f"/proc/{process.pid}/cmdline").read_bytes():
-                found.append(process.pid)
-    return found
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
+    assert wait_until(lambda: not marked(word), 2.0), "the test left processes"
 
 
 def sleeper(word: str) -> str:
@@ -273,7 +254,7 @@ def test_daemons_end_with_the_command(contained: Guarded, token: str, how: str) 
     outcome = contained.run("sh", "-c", how.format(sleeper(token)) + " sleep 0.1; echo bye")
     assert (outcome.returncode, outcome.survivors) == (0, 0)
     assert contained.lines == ["bye"]
-    assert not holders(token)
+    assert not marked(token)
     assert outcome.seconds < 2
 
 
@@ -281,7 +262,7 @@ def test_timeout_ends_a_whole_tree(contained: Guarded, token: str) -> None:
     tree = " ".join(f"setsid {sleeper(token)} &" for _ in range(20))
     outcome = contained.run("sh", "-c", f"trap '' TERM; {tree} wait", timeout=0.7)
     assert (outcome.reason, outcome.returncode, outcome.survivors) == ("timeout", -signal.SIGKILL, 0)
-    assert not holders(token)
+    assert not marked(token)
     assert outcome.seconds < 2.7
     assert max(sample.processes for sample in contained.samples) > 20
 
@@ -293,7 +274,7 @@ def test_forks_that_race_with_the_end(contained: Guarded, token: str, script: st
     outcome = contained.run("sh", "-c", script.format(token) + "\nsleep 60", timeout=0.3)
     assert outcome.survivors == 0
     assert outcome.seconds < 2.3
-    assert not holders(token)
+    assert not marked(token)
 
 
 def test_stalled_is_neither_printing_nor_computing(guarded: Guarded, token: str) -> None:
@@ -329,7 +310,7 @@ def test_an_exception_of_the_caller_ends_everything(guarded: Guarded, token: str
 
     with pytest.raises(OSError, match="no space"):
         guarded.run("sh", "-c", f"setsid {sleeper(token)} & echo hello; sleep 60", on_line=refuse)
-    assert not holders(token)
+    assert not marked(token)
 
 
 # Ends that come from outside.
@@ -344,10 +325,10 @@ def test_death_of_the_parent_ends_everything_and_removes_the_scratch_folder(cont
     (scratch / "deep/er/file").touch()
     (scratch / "deep/er").chmod(0o500)
     child = Forked(lambda: contained.run("sh", "-c", f"setsid {sleeper(token)} & sleep 60", scratch=scratch))
-    assert wait_until(lambda: bool(holders(token)), 5)
+    assert wait_until(lambda: bool(marked(token)), 5)
     os.kill(child.pid, signal.SIGKILL)
     assert child.result() is None
-    assert wait_until(lambda: not holders(token) and not scratch.exists(), 2.0)
+    assert wait_until(lambda: not marked(token) and not scratch.exists(), 2.0)
     assert (kept / "file").exists()
 
 
@@ -360,23 +341,23 @@ def test_death_of_the_supervisor_is_said_and_leaves_nothing(contained: Guarded, 
     child = Forked(
         lambda: contained.run("sh", "-c", f"setsid {sleeper(token)} & setsid env -i {sleeper(token)} & sleep 60")
     )
-    assert wait_until(lambda: len(holders(token)) >= 3, 5)
+    assert wait_until(lambda: len(marked(token)) >= 3, 5)
     time.sleep(0.35)  # one look at the tree
     (supervisor,) = [one.pid for one in sampling.all_processes() if one.parent == child.pid]
     os.kill(supervisor, signal.SIGKILL)
     kind, message, _ = child.result()
     assert (kind, "supervisor" in message) == ("BuildFailed", True)
-    assert not holders(token)
+    assert not marked(token)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_to_the_supervisor_end_everything(guarded: Guarded, token: str, number: int) -> None:
     child = Forked(lambda: guarded.run("sh", "-c", f"setsid {sleeper(token)} & sleep 60"))
-    assert wait_until(lambda: len(holders(token)) >= 2, 5)
+    assert wait_until(lambda: len(marked(token)) >= 2, 5)
     (supervisor,) = [one.pid for one in sampling.all_processes() if one.parent == child.pid]
     os.kill(supervisor, number)
     assert child.result().survivors == 0
-    assert not holders(token)
+    assert not marked(token)
 
 
 @pytest.mark.parametrize(
@@ -396,12 +377,12 @@ def test_signals_are_raised_once_everything_has_ended(
             return guarded.run("sh", "-c", f"setsid {sleeper(token)} & sleep 60")
 
     child = Forked(work)
-    assert wait_until(lambda: len(holders(token)) >= 2, 5)
+    assert wait_until(lambda: len(marked(token)) >= 2, 5)
     os.kill(child.pid, number)
     name, _, outcome = child.result()
     assert name == kind.__name__
     assert (outcome.reason, outcome.survivors) == (reason, 0)
-    assert not holders(token)
+    assert not marked(token)
 
 
 def test_signals_outside_of_a_guard_are_raised_where_the_program_is() -> None:
@@ -487,7 +468,7 @@ def test_an_ordinary_users_tree_ends_too(guarded: Guarded, token: str) -> None:
     script = f"setsid {sleeper(token)} & sleep 60"
     outcome = Forked(lambda: guarded.run("sh", "-c", script, timeout=0.5), ordinary=True).result()
     assert (outcome.reason, outcome.survivors) == ("timeout", 0)
-    assert not holders(token)
+    assert not marked(token)
 
 
 # The program itself.

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from broker_bench import MIB, Bench, alive, hog, runtime_folder, wait_until
+from broker_bench import MIB, Bench, hog, runtime_folder
 from jsonschema import Draft202012Validator
+from processes import alive, wait_until
 
 from buildkit.build.monitoring import Monitor, Now
 from buildkit.build.recording import this_process

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from broker_bench import Bench, alive, runtime_folder, wait_until
+from broker_bench import Bench, runtime_folder
+from processes import alive, wait_until
 
 from buildkit.guard.native import shim_program
 from buildkit.guard.sampling import read_stat
