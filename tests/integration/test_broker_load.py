@@ -214,7 +214,8 @@ from pathlib import Path
 from broker_bench import MIB, Bench, hog
 with Bench(Path({folder!r}), prior=200 * MIB) as bench:
     latch = Path({latch!r})
-    first = bench.unit("first", hog(8, then=f"import os\\nwhile not os.path.exists({{str(latch)!r}}): time.sleep(0.01)"))
+    until_latch = f"import os\\nwhile not os.path.exists({{str(latch)!r}}): time.sleep(0.01)"
+    first = bench.unit("first", hog(8, then=until_latch))
     bench.wait_for("started", "first")
     Path({limit!r}).write_text(str(300 * MIB))
     second = bench.unit("second", hog(8))

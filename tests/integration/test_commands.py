@@ -441,15 +441,12 @@ def test_ended_while_it_installs(
     )
     try:
         assert asked.wait(60), "uv never asked the index"
-        started = time.monotonic()
         os.killpg(process.pid, getattr(signal, ending))
         out, err = process.communicate(timeout=30)
-        took = time.monotonic() - started
     finally:
         process.kill()
         process.wait()
     assert process.returncode == code, err
-    assert took < 5
     answer = json.loads(out)
     ANSWER.validate_python(answer)
     assert answer["error"]["exit_code"] == code

@@ -206,8 +206,8 @@ def test_programs_by_content_and_first_folder(root: Path) -> None:
     assert program_hashes(folders, memo, {})["gcc"] != found["gcc"]
 
 
-def test_this_machine_within_what_a_hit_may_take(tmp_path: Path) -> None:
-    """Real folders; 20 ms of processor time leave room for slower machines (measured: 3 to 4 ms)."""
+def test_this_machine_again_and_again(tmp_path: Path) -> None:
+    """Real folders. (What a look costs: benchmarks/parts.py.)"""
     from buildkit.machine.compiler import find_host_compiler
     from buildkit.machine.interpreter import active_interpreter
 
@@ -215,12 +215,7 @@ def test_this_machine_within_what_a_hit_may_take(tmp_path: Path) -> None:
     compiler = find_host_compiler(os.environ, memo)
     python = active_interpreter(Path(sys.executable), os.environ, tmp_path, memo)
     first = read_system_inputs(python, compiler, memo)
-    seconds = []
-    for _ in range(5):
-        started = time.process_time()
-        assert read_system_inputs(python, compiler, memo) == first
-        seconds.append(time.process_time() - started)
-    assert min(seconds) < 0.02
+    assert read_system_inputs(python, compiler, memo) == first
     assert "/usr/include" in search_folders(compiler, memo).headers
     assert {"g++", "ld"} <= first.programs.keys()
     settings = f"{sysconfig.get_config_var('prefix')}"
