@@ -8,7 +8,7 @@ standard error; exits with 1 if there were any, or if a build did not end as it 
     python benchmarks/survivors.py                               everything, as whoever runs it
     python benchmarks/survivors.py --tier cgroup --tier namespace --tier subreaper     in each containment
     python benchmarks/survivors.py --when ptxas                  every ending, while ptxas runs
-    python benchmarks/survivors.py --case KILL:cicc --case timeout:15s --package ./my-extension
+    python benchmarks/survivors.py --case KILL:cicc --case timeout:15s --package chamferdist
     python benchmarks/survivors.py --user NAME --cache FOLDER --script FILE      by root, as an ordinary user
 
 ``KILL@supervisor``, ``KILL@broker`` and ``KILL@shim`` are of those. A build outlives its broker, and may outlive a
@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from common import TARGET, TORCH, cache_folder, clean_environment, script, show
+from common import ROOT, TARGET, TORCH, cache_folder, clean_environment, script, show
 
 from buildkit.build.places import Places
 
@@ -50,10 +50,12 @@ EXIT_CODES = {
     "KILL@supervisor": {6}, "KILL@broker": {143}, "KILL@shim": {143, 6},
 }  # fmt: skip
 SIGNALS = tuple(ending for ending in EXIT_CODES if ending != "timeout")
-TOOLS = ("cicc", "cc1plus")
+TOOLS = ("cicc", "cc1plus", "ptxas")
+TIMEOUT = "timeout:8s"
 TIERS = ("cgroup", "namespace", "subreaper")
 AFTERWARDS = 3.0
 """Seconds until a build whose broker or shim was killed is ended."""
+LASTING = ROOT / "tests" / "packages" / "lasting"
 LIMIT = 1800.0
 """Seconds after which a build that nothing has ended counts as hung."""
 
@@ -226,7 +228,8 @@ def temporary_folder(person: Person) -> Iterator[Path]:
 def try_case(case: str, tier: str, package: Sequence[str], person: Person, build: Path, grace: float) -> dict[str, Any]:
     """End one build in one way, and print what was left; ``passed``: nothing, and it ended as it should."""
     ending, _, detail = case.partition(":")
-    words = [*package, "--refresh", *(("--timeout", detail) if ending == "timeout" else ())]
+    # Nothing of the case before counts: no finished object of it, and no canary that is compiled first.
+    words = [*package, "--no-resume", "--no-canary", *(("--timeout", detail) if ending == "timeout" else ())]
     with temporary_folder(person) as temporary:
         log = (temporary.parent / "output").open("w+b")
         child = person.start(words, temporary, stdout=log.fileno(), stderr=log.fileno(), tier=tier)
@@ -305,6 +308,19 @@ def fetch(package: Sequence[str], person: Person) -> Path:
     return Places(person.cache).builds / str(json.loads(out)["key"])
 
 
+@contextlib.contextmanager
+def stamped(package: str) -> Iterator[str]:
+    """A recipe's name as it is; of a folder a copy that was never built, where anybody can read it."""
+    if not Path(package).is_dir():
+        yield package
+        return
+    with tempfile.TemporaryDirectory(prefix="survivors-") as name:
+        copy = Path(shutil.copytree(package, Path(name) / Path(package).name))
+        (copy / "stamp.txt").write_text(f"{name} {time.time_ns()}\n", encoding="utf-8")
+        Path(name).chmod(0o755)
+        yield str(copy)
+
+
 def arguments() -> argparse.Namespace:
     """What was typed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -314,7 +330,9 @@ def arguments() -> argparse.Namespace:
         "--when", action="append", metavar="TOOL", help=f"every ending while it runs ({', '.join(TOOLS)})"
     )
     parser.add_argument("--tier", action="append", choices=TIERS, help="force this containment (default: the best)")
-    parser.add_argument("--package", default="chamferdist", help="a recipe or a folder (default: chamferdist)")
+    parser.add_argument(
+        "--package", default=str(LASTING), help="a recipe or a folder (default: tests/packages/lasting); none is stored"
+    )
     parser.add_argument("--user", help="the ordinary user who builds (this program is run by root then)")
     parser.add_argument("--cache", type=Path, help="the cache to use, warm or not; default: the user's own")
     parser.add_argument("--script", help="the console script, where the user can reach it")
@@ -329,13 +347,13 @@ def main() -> int:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     person = person_of(options.user, options.cache, options.script)
-    folder = Path(options.package)
-    package = [str(folder.absolute()) if folder.is_dir() else options.package, "--target", TARGET, "--torch", TORCH]
-    build = fetch(package, person)
-    every = [f"{ending}:{tool}" for tool in options.when or TOOLS for ending in SIGNALS] + ["timeout:15s"]
+    every = [f"{ending}:{tool}" for tool in options.when or TOOLS for ending in SIGNALS] + [TIMEOUT]
     cases = options.case or every
     tiers = options.tier or [""]
-    found = [try_case(case, tier, package, person, build, options.grace) for case in cases for tier in tiers]
+    with stamped(options.package) as source:
+        package = [source, "--target", TARGET, "--torch", TORCH]
+        build = fetch(package, person)
+        found = [try_case(case, tier, package, person, build, options.grace) for case in cases for tier in tiers]
     sys.stderr.write(f"survivors of {person.name}'s builds of {options.package}\n{table(found)}\n")
     return 0 if all(each["passed"] for each in found) else 1
 
