@@ -1,9 +1,10 @@
-"""What a build that was killed half way compiles again: ``python benchmarks/resume.py PACKAGE [JOBS]``.
+"""What a build that was killed half way compiles again: ``python benchmarks/resume.py PACKAGE [JOBS [ENDING]]``.
 
-Three runs of one plan: killed (SIGKILL of the command) when half of its sources have their objects, the same command
-again, and a clean one (``--no-resume --refresh``). Compilers are counted by strace, not by what cudabuild says: cicc
-for device code, cc1plus and cc1 where their source is one of the package's. Prints one JSON line; exits with 1 when
-both runs together have compiled more than the clean one and what was in flight, or when a file of the wheels differs.
+Three runs of one plan: ended when half of its sources have their objects (ENDING: KILL of the command, or INT, TERM,
+HUP), the same command again, and a clean one (``--no-resume --refresh``). Compilers are counted by strace, not by what
+cudabuild says: cicc for device code, cc1plus and cc1 where their source is one of the package's. Prints one JSON line;
+exits with 1 when both runs together have compiled more than the clean one and what was in flight, or when a file of
+the wheels differs.
 
 nvcc writes the name of its temporary file (its process's number is in it) into the symbol table as that of the file,
 so that no two clean builds of CUDA sources have the same bytes there and in the build id. Compared is what is loaded
@@ -76,7 +77,7 @@ class Trial:
             raise SystemExit(f"the {name} build failed: {out.decode()}")
         return json.loads(out), time.monotonic() - began
 
-    def kill_half_way(self) -> int:
+    def end_half_way(self, ending: str) -> int:
         """Seconds do not say how far a build is: its finished objects do. Returns how many there were."""
         process = self.start("killed")
         while process.poll() is None:
@@ -84,7 +85,7 @@ class Trial:
             finished, sources = self._progress()
             if sources and finished >= sources / 2:
                 children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii")
-                os.kill(int(children.split()[0]), signal.SIGKILL)
+                os.kill(int(children.split()[0]), signal.Signals[f"SIG{ending}"])
                 process.communicate()
                 return finished
         raise SystemExit("the build ended before half of it was done")
@@ -111,18 +112,19 @@ class Trial:
 
 def main() -> int:
     """Run the three, and judge."""
-    package, jobs = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "2"
+    package, jobs, ending = (*sys.argv[1:], *("2", "KILL")[len(sys.argv) - 2 :])
     with tempfile.TemporaryDirectory(prefix="resume-") as name:
         folder = Path(name)
         trial = Trial(package, jobs, folder)
-        finished = trial.kill_half_way()
+        finished = trial.end_half_way(ending)
         resumed, resumed_seconds = trial.whole("resumed")
         clean, clean_seconds = trial.whole("clean", "--no-resume", "--refresh")
         both, alone = trial.compilers("killed", "resumed"), trial.compilers("clean")
         one, two = (loaded_content(answer["wheel"]["path"], folder) for answer in (resumed, clean))
         different = sorted(name for name in {*one, *two} if one.get(name) != two.get(name))
         row = {
-            "package": package, "jobs": int(jobs), "cpus": os.cpu_count(), "objects_at_the_kill": finished,
+            "package": package, "ending": ending, "jobs": int(jobs), "cpus": os.cpu_count(),
+            "objects_at_the_kill": finished,
             "compilers_clean": alone, "compilers_killed": trial.compilers("killed"),
             "compilers_resumed": trial.compilers("resumed"), "more": both - alone,
             "kept": resumed["guard"]["kept"], "seconds_resumed": round(resumed_seconds, 1),
