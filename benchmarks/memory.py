@@ -6,7 +6,10 @@ error). Half of the runs start with nothing learned. For each run: exit code, gr
 the kernel counted, its kills, what was requeued. Then the same package under ``pip wheel`` with MAX_JOBS=8.
 
     python benchmarks/memory.py --memcap .../memcap.py --caps 4,6,8 --runs 10
-    python benchmarks/memory.py --memcap .../memcap.py --caps 8 --runs 2 --beside     two builds at once in one cap
+    python benchmarks/memory.py --memcap .../memcap.py --caps 8 --runs 2 --beside in     two builds at once in one cap
+    python benchmarks/memory.py --memcap .../memcap.py --caps 6 --runs 2 --beside out     the other one outside of it
+    python benchmarks/memory.py --memcap .../memcap.py --caps 6 --runs 2 --beside killed     and killed while both build
+    python benchmarks/memory.py --memcap .../memcap.py --caps 6 --runs 2 --neighbour     the kernel has to kill
     python benchmarks/memory.py --memcap .../memcap.py --caps 6 --runs 4 --full-cache     the page cache filled first
 """
 
@@ -33,6 +36,8 @@ from hungry import package_for, write_package
 
 JOBS = "8"
 TARGET = "7.5"
+KILLED_AFTER = 20
+"""Seconds; both builds compile by then."""
 
 
 @dataclass(frozen=True)
@@ -101,17 +106,18 @@ def unlearn(name: str) -> None:
         file.unlink()
 
 
-def report(cap: int, number: int, fresh: bool, done: Run, **more: object) -> bool:
-    """Print one run; whether it is what was promised."""
+def report(cap: int, number: int, fresh: bool, done: Run, *, may_kill: bool) -> bool:
+    """Print one run; whether it is what was promised. ``may_kill``: the kernel had to, as a neighbour grew."""
     guard, verdict = done.answer.get("guard") or {}, done.answer.get("verdict") or {}
     kernel = done.kernel
-    good = kernel["exit"] == 0 and not kernel["kills"] and not done.outside and verdict.get("grade") == "imported"
+    kills_as_promised = bool(kernel["kills"]) == may_kill
+    good = kernel["exit"] == 0 and kills_as_promised and not done.outside and verdict.get("grade") == "imported"
     show(
         cap_gib=cap, run=number, empty_profile=fresh, good=good, exit=kernel["exit"], grade=verdict.get("grade"),
         seconds=kernel["seconds"], build_s=_build_seconds(verdict), peak_anon_mib=kernel["peak_anon_mib"],
         share=round(kernel["peak_anon_mib"] / (cap << 10), 3), kernel_kills=kernel["kills"],
         outside=sorted(done.outside), escaped=kernel["escaped"], left=kernel["left_running"],
-        requeued=guard.get("requeued"), units=guard.get("units"), **more,
+        requeued=guard.get("requeued"), units=guard.get("units"),
     )  # fmt: skip
     if not good:
         print(done.err[-1500:], file=sys.stderr)
@@ -168,15 +174,22 @@ def inside(cap: int, chosen: argparse.Namespace, folder: Path) -> bool:
         words = command(source)
         if chosen.full_cache:
             words = [sys.executable, str(Path(__file__)), "--fill", str(0.8 * cap), "--", *words]
-        if other is not None:
-            words = ["/bin/sh", "-c", _side_by_side(words, command(other), folder)]
+        if chosen.neighbour:
+            words = ["/bin/sh", "-c", f"{shlex.join(_neighbour(cap))} & exec {shlex.join(words)}"]
+        outside = None
+        if other is not None and chosen.beside == "out":
+            outside = subprocess.Popen(command(other), env=clean_environment(), stdout=subprocess.PIPE, text=True)
+        elif other is not None:
+            words = ["/bin/sh", "-c", _side_by_side(words, command(other), folder, chosen.beside == "killed")]
         done = end(start(chosen.memcap, cap, words, clean_environment()))
-        good &= report(cap, number + 1, fresh, done)
+        good &= report(cap, number + 1, fresh, done, may_kill=chosen.neighbour)
         if other is not None:
-            second = json.loads((folder / "beside.json").read_text())
+            said = outside.communicate()[0] if outside else (folder / "beside.json").read_text()
+            second = json.loads(said or "{}")
             grade = (second.get("verdict") or {}).get("grade")
-            show(cap_gib=cap, run=number + 1, beside=grade, requeued=(second.get("guard") or {}).get("requeued"))
-            good &= grade == "imported"
+            show(cap_gib=cap, run=number + 1, beside=chosen.beside, grade=grade,
+                 requeued=(second.get("guard") or {}).get("requeued"))  # fmt: skip
+            good &= grade == (None if chosen.beside == "killed" else "imported")
     if not chosen.no_pip:
         done = bare(chosen.memcap, cap, source)
         show(cap_gib=cap, what="pip wheel, MAX_JOBS=8", exit=done.kernel["exit"], kernel_kills=done.kernel["kills"],
@@ -184,10 +197,19 @@ def inside(cap: int, chosen: argparse.Namespace, folder: Path) -> bool:
     return good
 
 
-def _side_by_side(first: Sequence[str], second: Sequence[str], folder: Path) -> str:
-    """A shell's line: both at once; fails when one does; the second's answer goes to a file."""
+def _neighbour(cap: int) -> list[str]:
+    """Words for a program that, while the build compiles, takes 70 % of the cap at once and keeps it for a while."""
+    program = f"import time; time.sleep({KILLED_AFTER}); taken = b'x' * ({cap} * 7 * 2**30 // 10); time.sleep(5)"
+    return [sys.executable, "-I", "-S", "-c", program]
+
+
+def _side_by_side(first: Sequence[str], second: Sequence[str], folder: Path, kill: bool) -> str:
+    """A shell's line: both at once, or the second killed; fails when one does; the second's answer goes to a file."""
     one, two = shlex.join(first), shlex.join(second)
-    return f"{two} >{shlex.quote(str(folder / 'beside.json'))} 2>/dev/null & {one}; code=$?; wait $! && exit $code"
+    begin = f"{two} >{shlex.quote(str(folder / 'beside.json'))} 2>/dev/null & other=$!; "
+    if kill:
+        return f"{begin} (sleep {KILLED_AFTER}; kill -9 $other) & {one}"
+    return f"{begin} {one}; code=$?; wait $other && exit $code"
 
 
 def main() -> int:
@@ -196,7 +218,8 @@ def main() -> int:
     parser.add_argument("--memcap", type=Path, help="the program that runs a command below a limit")
     parser.add_argument("--caps", default="4,6,8", help="GiB, separated by commas (of 4, 6 and 8)")
     parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--beside", action="store_true", help="two builds at once in each cap")
+    parser.add_argument("--beside", choices=("in", "out", "killed"), help="two builds at once")
+    parser.add_argument("--neighbour", action="store_true", help="another program takes most of the cap meanwhile")
     parser.add_argument("--full-cache", action="store_true", help="fill the page cache of the group first")
     parser.add_argument("--no-pip", action="store_true", help="without the run of pip wheel")
     parser.add_argument("--fill", type=float, help=argparse.SUPPRESS)
