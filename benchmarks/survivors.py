@@ -9,7 +9,8 @@ standard error; exits with 1 if there were any, or if a build did not end as it 
     python benchmarks/survivors.py --tier cgroup --tier namespace --tier subreaper     in each containment
     python benchmarks/survivors.py --when ptxas                  every ending, while ptxas runs
     python benchmarks/survivors.py --case KILL:cicc --case timeout:15s --package chamferdist
-    python benchmarks/survivors.py --user NAME --cache FOLDER --script FILE      by root, as an ordinary user
+    python benchmarks/survivors.py --user NAME --cache FOLDER --script FILE      by root, as an ordinary user, who is
+                                                     given a cgroup where that is possible, as systemd does
 
 ``KILL@supervisor``, ``KILL@broker`` and ``KILL@shim`` are of those. A build outlives its broker, and may outlive a
 shim: three seconds later it is ended by SIGTERM. Each build has a broker of its own.
@@ -26,20 +27,18 @@ import contextlib
 import ctypes
 import json
 import os
-import pwd
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
-from common import ROOT, TARGET, TORCH, cache_folder, clean_environment, script, show
+from common import ROOT, TARGET, TORCH, show
+from persons import Person, in_cgroup, person_of, stamped, temporary_folder
 
 from buildkit.build.places import Places
 
@@ -58,36 +57,6 @@ AFTERWARDS = 3.0
 LASTING = ROOT / "tests" / "packages" / "lasting"
 LIMIT = 1800.0
 """Seconds after which a build that nothing has ended counts as hung."""
-
-
-@dataclass(frozen=True)
-class Person:
-    """Who types the command: user and group (None: whoever runs this), home, cache, console script."""
-
-    name: str
-    user: int | None
-    group: int | None
-    cache: Path
-    script: str
-    environment: dict[str, str]
-
-    def start(
-        self, words: Sequence[str], temporary: Path, stdout: int, stderr: int | None = None, tier: str = ""
-    ) -> subprocess.Popen[bytes]:
-        """Start cudabuild with these words in a process group of its own, as a shell would."""
-        own = {"TMPDIR": str(temporary), "XDG_RUNTIME_DIR": str(temporary.parent / "run")}
-        return subprocess.Popen(
-            [self.script, *words],
-            env={**self.environment, **own, **({"CUDABUILD_CONTAINMENT": tier} if tier else {})},
-            cwd=temporary.parent,
-            user=self.user,
-            group=self.group,
-            extra_groups=None if self.user is None else [],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            stdout=stdout,
-            stderr=stderr,
-        )
 
 
 @dataclass
@@ -209,22 +178,6 @@ def left_behind(temporary: Path, build: Path) -> list[str]:
     return sorted(str(path) for folder in (temporary, own) if folder.is_dir() for path in folder.iterdir())
 
 
-@contextlib.contextmanager
-def temporary_folder(person: Person) -> Iterator[Path]:
-    """A TMPDIR that the person can write in."""
-    folder = Path(tempfile.mkdtemp(prefix="survivors-"))
-    folder.chmod(0o755)
-    inner, runtime = folder / "tmp", folder / "run"
-    for each in (inner, runtime):
-        each.mkdir(mode=0o700)
-        if person.user is not None:
-            os.chown(each, person.user, person.group or -1)
-    try:
-        yield inner
-    finally:
-        shutil.rmtree(folder)
-
-
 def try_case(case: str, tier: str, package: Sequence[str], person: Person, build: Path, grace: float) -> dict[str, Any]:
     """End one build in one way, and print what was left; ``passed``: nothing, and it ended as it should."""
     ending, _, detail = case.partition(":")
@@ -283,21 +236,6 @@ def _cell(found: dict[str, Any] | None) -> str:
     return text if found["passed"] else f"{text}, FAILED (exit {found['exit']})"
 
 
-def person_of(name: str | None, cache: Path | None, command: str | None) -> Person:
-    """Whoever runs this, or (for root) another user, with that user's home and nothing of root's PATH."""
-    environment = {**clean_environment(), "CUDA_VISIBLE_DEVICES": ""}
-    user = group = None
-    if name is not None:
-        entry = pwd.getpwnam(name)
-        user, group = entry.pw_uid, entry.pw_gid
-        own = {"HOME": entry.pw_dir, "USER": name, "LOGNAME": name, "PATH": "/usr/local/bin:/usr/bin:/bin"}
-        environment |= own
-        cache = cache or Path(entry.pw_dir) / ".cache" / "cudabuild"
-    cache = (cache or cache_folder()).absolute()
-    environment["CUDABUILD_CACHE"] = str(cache)
-    return Person(name or pwd.getpwuid(os.getuid()).pw_name, user, group, cache, command or script(), environment)
-
-
 def fetch(package: Sequence[str], person: Person) -> Path:
     """Bring everything into the cache that the builds need; the folder that they will be made in."""
     with temporary_folder(person) as temporary:
@@ -306,19 +244,6 @@ def fetch(package: Sequence[str], person: Person) -> Path:
     if process.returncode != 0:
         sys.exit(process.returncode)
     return Places(person.cache).builds / str(json.loads(out)["key"])
-
-
-@contextlib.contextmanager
-def stamped(package: str) -> Iterator[str]:
-    """A recipe's name as it is; of a folder a copy that was never built, where anybody can read it."""
-    if not Path(package).is_dir():
-        yield package
-        return
-    with tempfile.TemporaryDirectory(prefix="survivors-") as name:
-        copy = Path(shutil.copytree(package, Path(name) / Path(package).name))
-        (copy / "stamp.txt").write_text(f"{name} {time.time_ns()}\n", encoding="utf-8")
-        Path(name).chmod(0o755)
-        yield str(copy)
 
 
 def arguments() -> argparse.Namespace:
@@ -353,7 +278,8 @@ def main() -> int:
     with stamped(options.package) as source:
         package = [source, "--target", TARGET, "--torch", TORCH]
         build = fetch(package, person)
-        found = [try_case(case, tier, package, person, build, options.grace) for case in cases for tier in tiers]
+        with in_cgroup(person):
+            found = [try_case(case, tier, package, person, build, options.grace) for case in cases for tier in tiers]
     sys.stderr.write(f"survivors of {person.name}'s builds of {options.package}\n{table(found)}\n")
     return 0 if all(each["passed"] for each in found) else 1
 

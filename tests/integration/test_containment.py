@@ -6,7 +6,6 @@ one to this user the guard must say so, and run nothing: that is asserted instea
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import pickle
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import marked, wait_until
+from processes import delegated_cgroup, marked, wait_until
 
 from buildkit.guard import start
 from buildkit.guard.containment import VARIABLE
@@ -156,42 +155,12 @@ def builder(request: pytest.FixtureRequest, program: Path, monkeypatch: pytest.M
     folder = Path(tempfile.mkdtemp(prefix="cudabuild-test-"))
     folder.chmod(0o777)
     token = f"token{uuid.uuid4().hex}"
-    with own_cgroup(token) as cgroup:
+    with delegated_cgroup(f"test-{token[-8:]}", NOBODY) as cgroup:
         yield Builder(user, tier, folder, cgroup, token)
         for pid in holders(token):
             os.kill(pid, signal.SIGKILL)
         assert wait_until(lambda: not holders(token), 5)
     shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def own_cgroup(name: str) -> Iterator[Path | None]:
-    """A cgroup v2 folder that ordinary users may write to, as a user's own systemd gives them; None: not here."""
-    mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text("utf-8").splitlines()]
-    points = [Path(words[4]) for words in mounts if " - cgroup2 " in " ".join(words)]
-    folder = points[0] / f"test-{name[-8:]}" if points else None
-    try:
-        if folder is not None:
-            folder.mkdir()
-            for path in (folder, folder / "cgroup.procs", folder / "cgroup.threads"):
-                os.chown(path, NOBODY, NOBODY)
-    except OSError:
-        folder = None
-    yield folder
-    if folder is not None:
-        end_cgroup(folder)
-
-
-def end_cgroup(folder: Path) -> None:
-    """Kill what is in it, and remove it."""
-    with contextlib.suppress(FileNotFoundError):
-        for below in (path for path in folder.iterdir() if path.is_dir()):
-            end_cgroup(below)
-        for pid in (folder / "cgroup.procs").read_text().split():
-            if pid != "0":  # a process of another namespace; as an argument of kill it would mean ourselves
-                os.kill(int(pid), signal.SIGKILL)
-        wait_until(lambda: not (folder / "cgroup.procs").read_text().strip(), 5)
-        folder.rmdir()
 
 
 def permitted(builder: Builder, run: Run) -> bool:
@@ -275,7 +244,7 @@ def test_a_process_that_moves_itself_to_another_cgroup_is_ended(builder: Builder
 
 def test_the_next_supervisor_ends_what_is_left_in_a_cgroup_without_a_namespace(program: Path, tmp_path: Path) -> None:
     """As a kernel leaves it that has cgroups and permits no namespaces."""
-    with own_cgroup("stale-cgroup") as cgroup:
+    with delegated_cgroup("test-stale", NOBODY) as cgroup:
         if cgroup is None:
             assert not os.access("/sys/fs/cgroup", os.W_OK) or os.geteuid() != 0
             return
