@@ -149,7 +149,7 @@ def bare(memcap: Path, cap: int, source: Path) -> Run:
 
 def fill_page_cache(gib: float) -> None:
     """Write and read a file, so that free memory is taken by what the kernel can drop."""
-    with tempfile.NamedTemporaryFile(dir=cache_folder()) as file:
+    with tempfile.NamedTemporaryFile(dir=os.environ["CUDABUILD_CACHE"]) as file:  # on a disk, as builds are
         for _ in range(round(gib * 16)):
             file.write(os.urandom(1 << 20) * 64)
         file.flush()
