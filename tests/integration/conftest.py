@@ -78,6 +78,15 @@ class Ran:
 Cudabuild = Callable[..., Ran]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_byte_code_in_what_is_shared() -> Iterator[None]:
+    """A program of a test's person would write it through links into the session's torch, and that would no longer be
+    what was installed: builds that use it meanwhile end. Tests that ask what is written set the variable to nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+        yield
+
+
 @pytest.fixture(scope="session")
 def cache() -> Path:
     """The cache of the session."""
