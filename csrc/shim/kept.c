@@ -3,10 +3,11 @@
  * A build that was ended is made again from the beginning, and each unit of which nothing has changed gets the object
  * that its compiler has made before. One file a unit, named after all that is known before the compiler runs (keep.c):
  *
- *   cudabuild-kept 1
+ *   cudabuild-kept 2
  *   temporary EXACT FOLDER              the temporary folder of that run; EXACT 1: the object depends on its name
  *   read HASH SIZE TIME TIME INODE PATH  for each file that the compiler has read
- *   headers HASH FOLDER                 of the names of the headers there: a new one could stand before another
+ *   headers HASH FOLDER                 of the names of the headers there and below: a new one could stand before
+ *                                       another
  *   output SIZE                         for each of the unit's outputs
  *   said SIZE                           on standard error
  *   (an empty line, the outputs, what was said, and 64 digits: the hash of all before)

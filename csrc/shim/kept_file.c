@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { DEEPEST = 32 }; /* folders in folders that are looked into */
+
 /* Read and not mapped: a file that somebody makes shorter meanwhile would end this program. */
 bool read_content(const char *path, struct content *content)
 {
@@ -44,8 +46,11 @@ void content_key(const struct content *content, char *hexadecimal)
     key_end(&key, hexadecimal);
 }
 
+/* By its ending, or because it has none, as Eigen/Core. */
 static bool is_header(const char *name)
 {
+    if (strchr(name, '.') == NULL)
+        return true;
     static const char *const ENDINGS[] = {".h", ".hh", ".hpp", ".hxx", ".H", ".h++", ".cuh", ".inc", ".inl", ".ipp",
                                           ".tcc", ".def", ".gch"};
     for (size_t i = 0; i < sizeof ENDINGS / sizeof *ENDINGS; i++)
@@ -54,16 +59,41 @@ static bool is_header(const char *name)
     return false;
 }
 
+static bool is_folder(const struct dirent *entry, const char *path)
+{
+    struct stat found;
+    if (entry->d_type != DT_UNKNOWN)
+        return entry->d_type == DT_DIR;
+    return lstat(path, &found) == 0 && S_ISDIR(found.st_mode);
+}
+
+/* The headers in a folder (its path ends with a slash) and in those below it; names begin after so many bytes. */
+static void add_headers(const char *folder, size_t skipped, unsigned depth, struct paths *names)
+{
+    DIR *opened = opendir(folder);
+    for (struct dirent *entry; opened != NULL && (entry = readdir(opened)) != NULL;) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        char *path = text_of("%s%s", folder, entry->d_name);
+        if (is_folder(entry, path)) {
+            char *below = text_of("%s/", path);
+            if (depth < DEEPEST)
+                add_headers(below, skipped, depth + 1, names);
+            free(below);
+        } else if (is_header(entry->d_name)) {
+            paths_add(names, path + skipped, strlen(path + skipped));
+        }
+        free(path);
+    }
+    if (opened != NULL)
+        closedir(opened);
+}
+
 void headers_key(const char *folder, char *hexadecimal)
 {
     struct paths names = {0};
     struct key key;
-    DIR *opened = opendir(folder);
-    for (struct dirent *entry; opened != NULL && (entry = readdir(opened)) != NULL;)
-        if (is_header(entry->d_name))
-            paths_add(&names, entry->d_name, strlen(entry->d_name));
-    if (opened != NULL)
-        closedir(opened);
+    add_headers(folder, strlen(folder), 0, &names);
     paths_sort(&names);
     key_begin(&key);
     for (size_t i = 0; i < names.count; i++)

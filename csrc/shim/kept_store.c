@@ -73,7 +73,11 @@ static void describe_folders(const struct unit *unit, struct paths *folders, FIL
             paths_add(folders, whole, strlen(whole));
     }
     paths_sort(folders);
+    const char *above = NULL; /* the last one that was described: what lies in it was, too */
     for (size_t i = 0; i < folders->count; i++) {
+        if (above != NULL && begins(folders->items[i], above))
+            continue;
+        above = folders->items[i];
         headers_key(folders->items[i], hash);
         fprintf(head, "headers %s %s\n", hash, folders->items[i]);
     }

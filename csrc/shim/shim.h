@@ -170,9 +170,9 @@ struct content {
 };
 bool read_content(const char *path, struct content *content);
 void content_key(const struct content *content, char *hexadecimal);
-void headers_key(const char *folder, char *hexadecimal); /* over the names of the headers in a folder */
+void headers_key(const char *folder, char *hexadecimal); /* over the names of the headers in a folder and below */
 bool put_file(const char *path, const struct content *parts, size_t count); /* whole, or not at all */
-#define KEPT_TITLE "cudabuild-kept 1\n"
+#define KEPT_TITLE "cudabuild-kept 2\n"
 #define KEPT_LIST "/cudabuild-read" /* in the unit's own temporary folder */
 char *kept_place(const struct unit *unit);
 int64_t nanoseconds(struct timespec time);

@@ -16,9 +16,10 @@ from buildkit.guard.native import shim_program
 from buildkit.guard.shim import make_shims, unit_places
 
 SOURCE = """#include "one.h"
+#include <deep/Two>
 #include <stddef.h>
 namespace { int hidden; }
-int answer(int unused) { return VALUE + (int)sizeof(size_t) + hidden; }
+int answer(int unused) { return VALUE + TWO + (int)sizeof(size_t) + hidden; }
 """
 
 
@@ -34,6 +35,9 @@ class Bench:
             folder.mkdir(parents=True)
         (self.source / "a.cpp").write_text(SOURCE, encoding="utf-8")
         (self.source / "include" / "one.h").write_text("#define VALUE 1\n", encoding="utf-8")
+        (self.source / "early").mkdir()
+        (self.source / "include" / "deep").mkdir()
+        (self.source / "include" / "deep" / "Two").write_text("#define TWO 2\n", encoding="utf-8")
         # Another file than /usr/bin/g++, so that a test can put another compiler in its place.
         self.compiler = self.folder / "real" / "g++"
         self.be_compiler("exec g++")
@@ -91,7 +95,7 @@ def bench() -> Iterator[Bench]:
     made.close()
 
 
-COMPILE = "g++ -O1 -Wall -Wextra -Iinclude -c a.cpp -o a.o"
+COMPILE = "g++ -O1 -Wall -Wextra -Iearly -Iinclude -c a.cpp -o a.o"
 LISTS = ["", "-MD -MF a.d", "-MMD -MF a.d", "-MMD", "-MD -MP -MT any"]
 
 
@@ -137,6 +141,13 @@ def shadow_header(bench: Bench) -> str:
     return COMPILE
 
 
+def shadow_header_in_a_new_folder(bench: Bench) -> str:
+    """It stands before the one that was read, by a folder that was not there then."""
+    (bench.source / "early" / "deep").mkdir()
+    (bench.source / "early" / "deep" / "Two").write_text("#define TWO 3\n", encoding="utf-8")
+    return COMPILE
+
+
 def cut_entry(bench: Bench) -> str:
     (entry,) = bench.entries()
     entry.write_bytes(entry.read_bytes()[:-100])
@@ -166,7 +177,8 @@ def other_define(bench: Bench) -> str:
 
 
 CHANGES = [
-    change_source, change_header, change_compiler, shadow_header, cut_entry, flip_entry, empty_entry, other_flag,
+    change_source, change_header, change_compiler, shadow_header, shadow_header_in_a_new_folder,
+    cut_entry, flip_entry, empty_entry, other_flag,
     other_define,
 ]  # fmt: skip
 
