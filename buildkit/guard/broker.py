@@ -6,7 +6,8 @@ that was there). It belongs to no build: own session, no parent, no environment.
 
 from __future__ import annotations
 
-import contextlib
+import errno
+import resource
 import selectors
 import socket
 import sys
@@ -23,6 +24,8 @@ _SHORTEST, _LONGEST = 0.05, 0.1  # seconds between two looks
 _SHARE = 20  # looks may take a twentieth of one processor
 _TELL_EVERY = 0.25  # seconds between two reports on memory to the builds
 _SILENT = 5.0  # seconds in which a connection must say who it is
+_SPARE = 64  # descriptors that are left for everything but connections
+_FULL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Broker:
@@ -32,6 +35,8 @@ class Broker:
         self._listener = listener
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ)
+        self._listening = True
+        self._room = max(_SPARE // 4, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE)
         self._links: dict[Connection, float] = {}
         self._saver = Saver()
         now = time.monotonic()
@@ -93,15 +98,32 @@ class Broker:
                 self._drop(link)
 
     def _accept(self) -> None:
-        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+        """Take what stands at the door. Where there is no room it stays there, until somebody has left."""
+        try:
             endpoint, _ = self._listener.accept()
-            try:
-                link = Connection(endpoint, self._wants)
-            except Refused:
-                endpoint.close()
-                return
-            self._links[link] = time.monotonic()
-            self._selector.register(endpoint, selectors.EVENT_READ, link)
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            if error.errno not in _FULL or not self._links:
+                raise
+            self._listen(False)
+            return
+        try:
+            link = Connection(endpoint, self._wants)
+        except Refused:
+            endpoint.close()
+            return
+        self._links[link] = time.monotonic()
+        self._selector.register(endpoint, selectors.EVENT_READ, link)
+        self._listen(len(self._links) < self._room)
+
+    def _listen(self, wanted: bool) -> None:
+        if wanted != self._listening:
+            self._listening = wanted
+            if wanted:
+                self._selector.register(self._listener, selectors.EVENT_READ)
+            else:
+                self._selector.unregister(self._listener)
 
     def _wants(self, link: Connection, writing: bool) -> None:
         if not link.closed and link in self._links:
@@ -148,6 +170,7 @@ class Broker:
             self._selector.unregister(link.endpoint)
             link.endpoint.close()
             self._links.pop(link, None)
+            self._listen(True)
             now = time.monotonic()
             if self._desk.knows(link):
                 self._alone_since = now

@@ -261,6 +261,31 @@ def test_many_that_start_it_at_once_get_one(folder: Path) -> None:
         assert len({bench.broker() for bench in benches}) == 1
 
 
+def test_more_units_than_it_may_have_files_wait_at_the_door(folder: Path) -> None:
+    """Of 80 descriptors some are kept for its own work; each of 100 units gets its turn when others have gone."""
+    place = broker_folder({"XDG_RUNTIME_DIR": str(folder)})
+    subprocess.run(["/bin/sh", "-c", 'ulimit -n 80; exec "$@"', "sh", *broker_command(place)], check=True)
+    with Bench(folder, cpus=1, jobs=1, prior=MIB) as bench, contextlib.ExitStack() as stack:
+        before, told = bench.broker(), bench.client.environment()
+        units = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(100)]
+        for number, unit in enumerate(units):
+            unit.settimeout(30)
+            unit.connect(told["CUDABUILD_SOCKET"])
+            said = {"token": told["CUDABUILD_TOKEN"], "kind": "cc", "name": "n", "key": f"k{number}"}
+            unit.sendall(encode("unit", v=1, pid=os.getpid(), **said))
+        assert wait_until(lambda: len(bench.of("queued")) >= 15)
+        assert not wait_until(lambda: not alive(before), 0.4)
+        for unit in units:
+            heard = b""
+            while b"go" not in heard:
+                more = unit.recv(4096)
+                assert more, heard
+                heard += more
+            unit.sendall(encode("ended", code=0, signal=0))
+            unit.close()
+        assert (bench.broker(), bench.client.restarts) == (before, 0)
+
+
 def test_the_reserve_inside_a_limit_is_at_most_a_twentieth() -> None:
     assert capped_reserve(4 << 30) == (4 << 30) // 20
     assert capped_reserve(512 << 30) == 1 << 30
