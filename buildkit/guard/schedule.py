@@ -23,6 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 _WAITING = 4 << 20
+_SHORT_LINE = 64  # that many may always wait, if there are as many processors
 MOST_PREEMPTIONS = 2
 """A unit that was sent back so often waits for its turn."""
 
@@ -137,8 +138,9 @@ class _Board:
 
 def line_length(cores: int, budget: int) -> int:
     """How many units a build should have started or in line (ninja's ``-j``): the more the schedule can choose from,
-    the better, but each waiting one costs some 4 MiB with its shell; 2 % of the memory may go to that."""
-    return max(2 * cores, min(8 * cores, budget // 50 // _WAITING))
+    the better, but each waiting one costs some 4 MiB with its shell; 2 % of the memory may go to that. So a number of
+    cores that was only asked for cannot fill the memory with what waits."""
+    return max(min(2 * cores, _SHORT_LINE), min(8 * cores, budget // 50 // _WAITING))
 
 
 def decide(waiting: Sequence[Unit], running: Iterable[Unit], pools: Mapping[str, Pool], cores: Cores) -> Decision:

@@ -152,6 +152,8 @@ def test_how_many_ninja_may_have_in_line() -> None:
     assert line_length(2, 4 * GIB) == 16
     assert line_length(32, 4 * GIB) == 64
     assert line_length(32, 256 * GIB) == 256
+    assert line_length(1000, 4 * GIB) == 64
+    assert line_length(1000, 20 * GIB) == 20 * GIB // 50 // (4 << 20)
 
 
 # the rule, for anything
