@@ -45,6 +45,14 @@ def test_a_reserved_id_is_no_build(records: BuildRecords) -> None:
         records.find("last")
 
 
+@pytest.mark.parametrize("moment", ["2026-99-99T99:99:99Z", "0000-01-01T00:00:00Z", "2026-02-30T10:00:00.5Z"])
+def test_a_moment_that_is_none_makes_a_damaged_record(records: BuildRecords, moment: str) -> None:
+    records.write(record("20261121-bbbb", 21))
+    records.write(record("20261120-aaaa", 20).model_copy(update={"started": moment}))
+    records.write(record("20261122-cccc", 22).model_copy(update={"finished": moment}))
+    assert [one.id for one in records.newest_first()] == ["20261121-bbbb"]
+
+
 def test_found_by_what_people_type(records: BuildRecords) -> None:
     old = record("20261120-aaaa", 20, key="1234abcd")
     new = record("20261121-bbbb", 21, key="1234ffff")
