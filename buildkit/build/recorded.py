@@ -18,7 +18,8 @@ Status = Literal["running", "succeeded", "failed", "cancelled", "killed"]
 
 @dataclass(frozen=True)
 class Recorded:
-    """One build. ``cause`` is the kind of what ended it; ``killed`` is one that ended without a word."""
+    """One build. ``cause`` is the kind of what ended it; ``killed`` is one that ended without a word;
+    ``damaged``: there is a trace, and it cannot be read."""
 
     build: str
     recipe: str
@@ -29,6 +30,7 @@ class Recorded:
     cause: str | None
     log: str | None
     trace: Trace | None
+    damaged: bool = False
 
 
 def find_recorded(text: str, store: Store) -> Recorded:
@@ -54,6 +56,7 @@ def status_of(record: BuildRecord) -> Status:
 
 
 def _of_record(record: BuildRecord, store: Store) -> Recorded:
+    trace, damaged = _trace_of(record.id, store)
     return Recorded(
         build=record.id,
         recipe=record.recipe,
@@ -63,16 +66,21 @@ def _of_record(record: BuildRecord, store: Store) -> Recorded:
         finished=record.finished,
         cause=record.error,
         log=record.log,
-        trace=_trace_of(record.id, store),
+        trace=trace,
+        damaged=damaged,
     )
 
 
 def _of_entry(entry: Entry, store: Store) -> Recorded:
-    trace = _trace_of(entry.build, store)
+    trace, damaged = _trace_of(entry.build, store)
     started = trace.started if trace is not None else entry.created
-    return Recorded(entry.build, entry.recipe, entry.key, "succeeded", started, entry.created, None, None, trace)
+    return Recorded(
+        entry.build, entry.recipe, entry.key, "succeeded", started, entry.created, None, None, trace, damaged
+    )
 
 
-def _trace_of(build: str, store: Store) -> Trace | None:
+def _trace_of(build: str, store: Store) -> tuple[Trace | None, bool]:
+    """A build's trace, and whether there is one that cannot be read."""
     data = Traces(store.root).read(build)
-    return read_trace(data) if data is not None else None
+    trace = read_trace(data) if data is not None else None
+    return trace, data is not None and trace is None

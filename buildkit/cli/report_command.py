@@ -101,6 +101,8 @@ def headline(recorded: Recorded) -> str:
 
 
 def _why(recorded: Recorded) -> str:
+    if recorded.damaged:
+        return "its trace cannot be read: it is damaged, or another version of cudabuild wrote it"
     if recorded.status == "running":
         return "no compiler has been started yet"
     return "there is no trace of it: no compiler was started, or an older cudabuild built it"

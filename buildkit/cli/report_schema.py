@@ -80,7 +80,7 @@ class ReportObject(JsonModel):
     cause: str | None = Field(description="The kind of what ended it, as listed in exit-codes.md.")
     log: str | None = Field(description="Path of its log.")
     summary: SummaryObject | None = Field(description="See below; null where there is no trace.")
-    trace: Trace | None = Field(description="See below; null where no compiler was started.")
+    trace: Trace | None = Field(description="See below; null where no compiler was started, or it cannot be read.")
 
 
 ReportAnswer = ReportObject | EarlyFailure

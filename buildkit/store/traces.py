@@ -40,11 +40,11 @@ class Traces:
             draft.replace(path)
 
     def read(self, build: str) -> bytes | None:
-        """The trace of a build; None where there is none."""
+        """The trace of a build; None where there is none, nothing of one that is too large to be one."""
         path = self.path(build)
         with disk_causes(self.folder):
             try:
-                return path.read_bytes() if path.stat().st_size <= LARGEST else None
+                return path.read_bytes() if path.stat().st_size <= LARGEST else b""
             except FileNotFoundError:
                 return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from buildkit.cli.main import main
 from buildkit.cli.report_command import with_printable_names
 from buildkit.cli.report_schema import REPORTED, report_object, report_schema_text
 from buildkit.errors import NoSuchBuild
-from buildkit.guard.trace import Trace
+from buildkit.guard.trace import Trace, read_trace
 from buildkit.report.canvas import BLOCKS, PLAIN, glyphs_for, text_of
 from buildkit.report.chrome import MEMORY, RUNNING, WAITING, chrome_trace, lanes
 from buildkit.report.critical import critical_path
@@ -309,6 +310,38 @@ def test_a_build_is_found_with_its_trace_and_how_it_stands(store: Store) -> None
     assert find_recorded("gone", store).status == "killed"
     with pytest.raises(NoSuchBuild, match="no build nothing is recorded"):
         find_recorded("nothing", store)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seconds": "Infinity"}, {"seconds": "NaN"}, {"seconds": "1e308"}, {"queued": "6.5"}, {"end": "3.0"},
+        {"cpu": "1e308"}, {"at": "-Infinity"}, {"units": "1" + "0" * 4000}, {"threads": "1" + "0" * 4000},
+    ],
+)  # fmt: skip
+def test_a_damaged_trace_is_said_to_be_one(
+    change: dict[str, str], store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CUDABUILD_CACHE", str(store.root.parent))
+    ((key, value),) = change.items()
+    events = [*ran(0, 1.0, 4.0, 6.0), memory(1.0, GIB)]
+    written = trace_of(events, seconds=28.0).as_bytes().decode()
+    data = re.sub(rf'"{key}":[0-9.]+', f'"{key}":{value}', written)
+    assert data != written
+    Traces(store.root).write("b1", data.encode())
+    assert main(["report", "b1"]) == 0
+    assert "its trace cannot be read: it is damaged" in capsys.readouterr().out
+    assert main(["report", "b1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["trace"] is None
+    assert main(["report", "b1", "--trace", str(store.root / "trace.json")]) == 10
+
+
+def test_a_trace_of_an_instant_is_shown() -> None:
+    data = trace_of([*ran(0, 0.0, 0.0, 6.0), memory(0.0, GIB)], seconds=28.0).as_bytes()
+    trace = read_trace(data.replace(b'"seconds":28.0', b'"seconds":5e-324'))
+    assert trace is not None
+    assert "u0.cu" in text(trace, 80)
+    assert report_object(Recorded("b", "r", None, "succeeded", "2026", None, None, None, trace)).trace == trace
 
 
 def test_the_published_schema_is_the_models() -> None:

@@ -15,7 +15,7 @@ from buildkit.build.tracing import Tracing
 from buildkit.errors import StoreError
 from buildkit.guard.curve import Curve
 from buildkit.guard.protocol import Sample
-from buildkit.guard.trace import MOST_RUNS, MOST_UNITS, Trace, read_trace
+from buildkit.guard.trace import MOST_BYTES, MOST_RUNS, MOST_SECONDS, MOST_UNITS, Trace, read_trace
 from buildkit.progress import Silent
 from buildkit.store.model import Entry
 from buildkit.store.store import Store
@@ -93,6 +93,14 @@ def test_what_is_no_event_of_ours_is_passed_over() -> None:
         kept.hear(one)
     trace = kept.trace(complete=True)
     assert (trace.units, trace.memory, kept.progress()) == ((), (), None)
+
+
+def test_what_a_client_claims_beyond_all_bounds_does_not_end_the_build() -> None:
+    events = [event("queued", 0.0), event("started", 1.0, bound="9" * 30, threads="9" * 12)]
+    trace = trace_of([*events, event("ended", 2.0, code="9" * 12, peak="9" * 30, cpu="9" * 12)], seconds=3.0)
+    ((run,),) = (unit.runs for unit in trace.units)
+    assert (run.outcome, run.peak, run.cpu) == ("failed", MOST_BYTES, MOST_SECONDS)
+    assert read_trace(trace.as_bytes()) == trace
 
 
 def test_names_that_json_cannot_hold_and_long_ones() -> None:
