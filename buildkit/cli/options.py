@@ -38,14 +38,17 @@ class SizeType(click.ParamType[int]):
 
 
 class DurationType(click.ParamType[float]):
-    """``90s``, ``30m``, ``2h`` or a number of seconds."""
+    """``90s``, ``30m``, ``2h``; with ``never`` also 0."""
 
     name = "duration"
+
+    def __init__(self, *, never: bool = False) -> None:
+        self._never = never
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Seconds."""
         try:
-            return value if isinstance(value, float) else float(parse_duration(str(value)))
+            return value if isinstance(value, float) else float(parse_duration(str(value), zero=self._never))
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
@@ -75,7 +78,7 @@ _PLAN_OPTIONS = (
     click.option("--memory", type=SizeType(), metavar="SIZE", help="At most this much memory, such as 8GiB."),
     click.option("--jobs", "-j", type=click.IntRange(1), metavar="N", help="At most this many compilers at a time."),
     click.option("--timeout", type=DurationType(), metavar="TIME", help="Hard limit for the build, such as 30m."),
-    click.option("--stall-timeout", type=DurationType(), metavar="TIME", help="End an idle build (10m; 0: never)."),
+    click.option("--stall-timeout", type=DurationType(never=True), metavar="TIME", help="End an idle build (10m; 0: never)."),
     click.option("--device", type=click.Choice(["cuda", "cpu", "auto"]), default="cuda", show_default=True,
                  help="auto: CPU only where CUDA cannot be had, said loudly."),
     click.option("--require", type=click.Choice(["built", "audited", "imported", "executed"]),

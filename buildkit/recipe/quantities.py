@@ -51,15 +51,17 @@ def parse_size(text: str) -> int:
     return size
 
 
-def parse_duration(text: str) -> int:
-    """Seconds of ``90 s``, ``30 min``, ``1h30m``, ``1.5 hours``."""
+def parse_duration(text: str, *, zero: bool = False) -> int:
+    """Seconds of ``90 s``, ``30 min``, ``1h30m``, ``1.5 hours``; with ``zero`` also of ``0`` and ``0 s``."""
     plain = text.strip().lower()
+    if zero and plain == "0":
+        return 0
     amounts = _AMOUNT.findall(plain)
     known = all(unit in _DURATION_UNITS for _, unit in amounts)
     if re.match(DURATION_PATTERN, plain) is None or not known:
         raise ValueError(f"{text!r} is not a duration: write a number and a unit, such as '30 min', '90 s' or '1h30m'")
     seconds = math.ceil(sum(float(number) * _DURATION_UNITS[unit] for number, unit in amounts))
-    if seconds <= 0:
+    if seconds < (0 if zero else 1):
         raise ValueError(f"{text!r} is no time at all: it must be more than nothing")
     return seconds
 
