@@ -21,6 +21,7 @@ from buildkit.guard.client import BrokerClient, Registration
 from buildkit.guard.native import shim_program
 from buildkit.guard.schedule import line_length
 from buildkit.guard.shim import compilers_on, make_shims, shimmed_environment, unit_places
+from buildkit.guard.switch import guard_wanted
 
 _TOO_BIG = (
     "free memory or raise the limit; --jobs 1 leaves one compilation all there is, "
@@ -30,8 +31,6 @@ _KILLED = (
     "look for what ends compilers here (earlyoom, systemd-oomd, a batch system's limit), give --memory less than "
     "what it lets live, and build again"
 )
-SWITCH = "CUDABUILD_GUARD"
-"""``off``: compilers start without being admitted."""
 
 
 @dataclass
@@ -84,7 +83,7 @@ class Admission:
 
 def is_guarded(context: Context) -> bool:
     """Whether units of builds are admitted one by one."""
-    return context.environ.get(SWITCH) != "off"
+    return guard_wanted(context.environ)
 
 
 def jobs_for(prepared: Prepared, context: Context, *, jobs: int, budget: int) -> int:

@@ -14,6 +14,8 @@ from buildkit.build.environ import passed_variables
 from buildkit.cli.output import say
 from buildkit.cli.settings import Settings, cache_folder, load_settings
 from buildkit.errors import UsageError
+from buildkit.guard.containment import wanted_containment
+from buildkit.guard.switch import guard_wanted
 from buildkit.plan.request import Request, parse_torch
 from buildkit.progress import Reporter, Silent
 from buildkit.recipe.quantities import parse_duration, parse_size
@@ -132,6 +134,9 @@ class Asked:
     @classmethod
     def read(cls, options: Mapping[str, Any]) -> Asked:
         """Read the configuration file and CUDABUILD_* variables. Raises ConfigError."""
+        # Those that are no settings are looked at here, too, before anything is planned or fetched.
+        guard_wanted(os.environ)
+        wanted_containment(os.environ)
         return cls(load_settings(os.environ, reporter=Warnings()), options, dict(os.environ), Path.cwd())
 
     def request(self, package: str) -> Request:

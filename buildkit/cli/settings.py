@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from buildkit.errors import ConfigError, CudabuildError, UsageError
+from buildkit.guard.switch import on_or_off
 from buildkit.plan.request import parse_torch
 from buildkit.progress import Reporter, Silent
 from buildkit.recipe.quantities import parse_duration, parse_size
@@ -57,7 +58,7 @@ def _targets(value: object) -> object:
 
 
 def _switch(value: object) -> object:
-    return {"on": True, "off": False}.get(value, value) if isinstance(value, str) else value
+    return value if isinstance(value, bool) else on_or_off(str(value))
 
 
 def _names(value: object) -> object:
@@ -71,6 +72,10 @@ Switch = Annotated[bool, BeforeValidator(_switch), Field(strict=True)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Torch = Annotated[str, BeforeValidator(_torch)]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(=[^\x00]*)?$")]
+
+
+_HINT = "see `cudabuild build --help` for what is understood"
+_HINTS = {"defer": "'off' is what --no-defer does; unset, it is 'on'"}
 
 
 class Settings(BaseModel):
@@ -191,9 +196,7 @@ def _checked(
             raise cause(f"{where(name)}: {text}", hint=f"the settings are {', '.join(known)}") from None
         text = first["msg"].removeprefix("Value error, ")
         shown = "" if first["type"] == "value_error" else f" (it is {first['input']!r})"
-        raise cause(
-            f"{where(name)}: {text}{shown}", hint="see `cudabuild build --help` for what is understood"
-        ) from None
+        raise cause(f"{where(name)}: {text}{shown}", hint=_HINTS.get(name, _HINT)) from None
     paths = {
         name: _absolute(path, folder, environ) for name in ("cache", "recipes") if (path := getattr(settings, name))
     }

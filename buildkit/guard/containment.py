@@ -23,7 +23,7 @@ def wanted_containment(environ: Mapping[str, str] | None = None) -> Containment 
     """What the variable insists on; None where it is not set. Raises ConfigError for a word that is none of them."""
     word = (os.environ if environ is None else environ).get(VARIABLE, "").strip()
     for known in get_args(Containment):
-        if word == known:
+        if word.lower() == known:
             found: Containment = known
             return found
     if word:

@@ -42,9 +42,9 @@ def begun(records: BuildRecords, recipe: str = "one", **change: Any) -> BuildRec
     return record
 
 
-@pytest.mark.parametrize("word", ["cgroup", "namespace", "subreaper"])
+@pytest.mark.parametrize("word", ["cgroup", "namespace", "subreaper", "CGroup"])
 def test_a_containment_can_be_insisted_on(word: str) -> None:
-    assert wanted_containment({VARIABLE: f" {word} "}) == word
+    assert wanted_containment({VARIABLE: f" {word} "}) == word.lower()
 
 
 def test_without_a_word_it_is_the_best_and_another_word_is_refused() -> None:
