@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from buildkit.cli.options import Asked, json_option, make_context, plan_options, verbose_option
+from buildkit.cli.options import Asked, json_option, make_context, packages_argument, plan_options, verbose_option
 from buildkit.cli.results import print_results
 from buildkit.cli.settings import cache_folder
 from buildkit.cli.terminal import reporter_for
@@ -24,7 +24,7 @@ Examples:
 
 
 @click.command("build", epilog=EPILOG)
-@click.argument("packages", nargs=-1, required=True, metavar="RECIPE|PATH|pypi:NAME...")
+@packages_argument
 @plan_options
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Put the wheel here.")
 @click.option("--install", "install_too", is_flag=True, help="Install it into the active environment as well.")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from buildkit.cli.options import Asked, json_option, make_context, plan_options, verbose_option
+from buildkit.cli.options import Asked, json_option, make_context, packages_argument, plan_options, verbose_option
 from buildkit.cli.output import SCHEMA, error_object, print_failure, print_json, say
 from buildkit.cli.terminal import reporter_for
 from buildkit.errors import CudabuildError
@@ -19,7 +19,7 @@ Example, for a machine without a network:
 
 
 @click.command("fetch", epilog=EPILOG)
-@click.argument("packages", nargs=-1, required=True, metavar="RECIPE|PATH|pypi:NAME...")
+@packages_argument
 @plan_options
 @json_option
 @verbose_option

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from buildkit.cli.options import Asked, json_option, make_context, plan_options, verbose_option
+from buildkit.cli.options import Asked, json_option, make_context, packages_argument, plan_options, verbose_option
 from buildkit.cli.output import say
 from buildkit.cli.results import print_results
 from buildkit.cli.terminal import reporter_for
@@ -22,7 +22,7 @@ EPILOG = "\b\nExample:\n  . .venv/bin/activate && cudabuild install diso"
 
 
 @click.command("install", epilog=EPILOG)
-@click.argument("packages", nargs=-1, required=True, metavar="RECIPE|PATH|pypi:NAME...")
+@packages_argument
 @plan_options
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Put the wheel here as well.")
 @json_option

@@ -68,6 +68,21 @@ class TorchType(click.ParamType[str]):
             self.fail(str(error), param, ctx)
 
 
+class PackageType(click.ParamType[str]):
+    """A recipe's name, a project's folder, or ``pypi:NAME``: it goes into records and JSON, so it is text."""
+
+    name = "package"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """As it was typed."""
+        try:
+            str(value).encode()
+        except UnicodeEncodeError:
+            shown = str(value).encode("utf-8", "backslashreplace").decode()
+            self.fail(f"'{shown}' is not UTF-8: rename the folder, or link to it under another name", param, ctx)
+        return str(value)
+
+
 _PATH = click.Path(path_type=Path)
 
 _PLAN_OPTIONS = (
@@ -80,7 +95,8 @@ _PLAN_OPTIONS = (
     click.option("--memory", type=SizeType(), metavar="SIZE", help="At most this much memory, such as 8GiB."),
     click.option("--jobs", "-j", type=click.IntRange(1), metavar="N", help="At most this many compilers at a time."),
     click.option("--timeout", type=DurationType(), metavar="TIME", help="Hard limit for the build, such as 30m."),
-    click.option("--stall-timeout", type=DurationType(never=True), metavar="TIME", help="End an idle build (10m; 0: never)."),
+    click.option("--stall-timeout", type=DurationType(never=True), metavar="TIME",
+                 help="End an idle build (10m; 0: never)."),
     click.option("--device", type=click.Choice(["cuda", "cpu", "auto"]), default="cuda", show_default=True,
                  help="auto: CPU only where CUDA cannot be had, said loudly."),
     click.option("--require", type=click.Choice(["built", "audited", "imported", "executed"]),
@@ -96,6 +112,11 @@ _PLAN_OPTIONS = (
     click.option("--pass-env", multiple=True, metavar="NAME[=VALUE]",
                  help="Let the backend see this variable; it becomes part of the key."),
 )  # fmt: skip
+
+
+packages_argument = click.argument(
+    "packages", nargs=-1, required=True, type=PackageType(), metavar="RECIPE|PATH|pypi:NAME..."
+)
 
 
 def plan_options(command: Command) -> Command:

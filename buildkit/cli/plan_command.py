@@ -6,14 +6,14 @@ from typing import Any
 
 import click
 
-from buildkit.cli.options import Asked, json_option, make_context, plan_options, verbose_option
+from buildkit.cli.options import Asked, json_option, make_context, packages_argument, plan_options, verbose_option
 from buildkit.cli.output import SCHEMA, answer, error_object, print_failure, print_json
 from buildkit.cli.terminal import reporter_for
 from buildkit.errors import CudabuildError
 
 
 @click.command("plan", epilog="\b\nExample:\n  cudabuild plan diso --target 12.0")
-@click.argument("packages", nargs=-1, required=True, metavar="RECIPE|PATH|pypi:NAME...")
+@packages_argument
 @plan_options
 @json_option
 @verbose_option

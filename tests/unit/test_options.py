@@ -78,3 +78,24 @@ def test_deferring_may_be_switched_in_capitals(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("CUDABUILD_DEFER", "OFF")
     monkeypatch.setenv("CUDABUILD_CONTAINMENT", "Subreaper")
     assert asked().request("one").defer is False
+
+
+@pytest.mark.parametrize("words", [["build"], ["build", "--detach"], ["install"], ["fetch"], ["plan"]])
+def test_a_package_that_is_no_text_is_refused_in_json(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="utf-8", errors="strict"))
+    assert main([*words, "--json", "./nope\udcff"]) == 2
+    error = json.loads(raw.getvalue())["error"]
+    assert error["kind"] == "usage"
+    assert "'./nope\\udcff' is not UTF-8" in error["message"]
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(("encoding", "name"), [("utf-8", "nope\udcff"), ("ascii", "nöpe\U0001f600")])
+def test_json_is_json_on_any_output(encoding: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding=encoding, errors="strict"))
+    assert main(["report", name, "--json"]) == 10
+    assert name in json.loads(raw.getvalue().decode(encoding))["error"]["message"]
