@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 100
 """Columns of a report that goes into a pipe, unless COLUMNS says something else."""
+WIDEST = 1000
+"""Columns of a report at most, whatever COLUMNS says."""
 
 
 @click.command(
@@ -123,9 +125,11 @@ def with_printable_names(trace: Trace) -> Trace:
 def terminal_width() -> int:
     """Columns of the terminal; of a pipe what COLUMNS says."""
     if sys.stdout.isatty():
-        return shutil.get_terminal_size().columns
-    columns = os.environ.get("COLUMNS", "")
-    return int(columns) if columns.isdecimal() and int(columns) > 0 else PIPE_WIDTH
+        return min(WIDEST, shutil.get_terminal_size().columns)
+    columns = os.environ.get("COLUMNS", "").lstrip("0")
+    if not columns.isdecimal():
+        return PIPE_WIDTH
+    return min(WIDEST, int(columns[: len(str(WIDEST)) + 1]))
 
 
 def print_lines(lines: Iterable[Line]) -> None:

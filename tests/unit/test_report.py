@@ -20,7 +20,7 @@ from traces import GIB, event, memory, ran, trace_of
 from buildkit.build.recorded import Recorded, find_recorded
 from buildkit.build.recording import this_process
 from buildkit.cli.main import main
-from buildkit.cli.report_command import with_printable_names
+from buildkit.cli.report_command import terminal_width, with_printable_names
 from buildkit.cli.report_schema import REPORTED, report_object, report_schema_text
 from buildkit.errors import NoSuchBuild
 from buildkit.guard.trace import Trace, read_trace
@@ -375,6 +375,17 @@ def test_the_command(store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert json.loads(capsys.readouterr().out)["error"]["kind"] == "no-such-build"
     assert main(["report", "b3", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["status"] == "running"
+
+
+@pytest.mark.parametrize(
+    ("columns", "width"), [("70", 70), ("0070", 70), ("0", 100), ("x", 100), ("100000", 1000), ("9" * 5000, 1000)]
+)
+def test_a_pipe_is_as_wide_as_it_is_said_to_be_within_reason(
+    columns: str, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    monkeypatch.setenv("COLUMNS", columns)
+    assert terminal_width() == width
 
 
 def test_a_page_on_an_ascii_output_has_any_name(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
