@@ -155,6 +155,16 @@ class Trace(_Model):
         return self.model_dump_json(by_alias=True).encode() + b"\n"
 
 
+def bounded_time(seconds: float) -> float:
+    """A time as a trace can hold it, whatever a client has said."""
+    return min(max(0.0, seconds), MOST_SECONDS)
+
+
+def bounded_number(number: str | int, most: int = MOST) -> int:
+    """A count or a size as a trace can hold it. Raises ValueError for what is no number."""
+    return min(max(0, int(number)), most)
+
+
 def read_trace(data: bytes) -> Trace | None:
     """A trace from its file; None for what is none of this schema."""
     from pydantic import ValidationError

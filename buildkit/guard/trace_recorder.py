@@ -15,16 +15,16 @@ from datetime import datetime, timezone
 from buildkit.guard.curve import Curve
 from buildkit.guard.protocol import Sample
 from buildkit.guard.trace import (
-    MOST,
     MOST_BYTES,
     MOST_RUNS,
-    MOST_SECONDS,
     MOST_UNITS,
     MemoryPoint,
     Outcome,
     Trace,
     TreePoint,
     UnitTrace,
+    bounded_number,
+    bounded_time,
 )
 from buildkit.guard.trace import Run as RunTrace
 
@@ -117,7 +117,7 @@ class Recorder:
         }.get(event.get("what", ""))
         if deal is not None:
             with self._lock, contextlib.suppress(KeyError, ValueError):
-                deal(event, _seconds(float(event["at"]) - self._zero))
+                deal(event, bounded_time(float(event["at"]) - self._zero))
 
     def sample(self, sample: Sample) -> None:
         """A look at the whole tree. A second command of the build (another hook) begins at 0 again."""
@@ -154,14 +154,15 @@ class Recorder:
             unit = self._numbers[event["unit"]] = self._new(event, max(0.0, at - waited))
         run = unit.runs[-1]
         run.start, run.outcome = max(at, run.queued), "running"
-        run.threads, run.bound = max(1, _count(event.get("threads", 1))), _count(event.get("bound", 0), MOST_BYTES)
+        run.threads = max(1, bounded_number(event.get("threads", 1)))
+        run.bound = bounded_number(event.get("bound", 0), MOST_BYTES)
         run.source = _text(event.get("source", ""))
 
     def _ended(self, event: Event, at: float) -> None:
         well = int(event["code"]) == 0 and int(event.get("signal", 0)) == 0
         run = self._close(event, at, "done" if well else "failed")
         self._done += well
-        run.code, run.signal = _count(event["code"]), _count(event.get("signal", 0))
+        run.code, run.signal = bounded_number(event["code"]), bounded_number(event.get("signal", 0))
 
     def _killed(self, event: Event, at: float) -> None:
         unit = self._numbers[event["unit"]]
@@ -183,7 +184,7 @@ class Recorder:
         run = unit.runs[-1]
         run.end, run.outcome = max(at, run.start or run.queued), outcome
         run.reason = _text(event.get("reason", ""))
-        run.peak, run.cpu = _count(event.get("peak", 0), MOST_BYTES), _seconds(float(event.get("cpu", 0)))
+        run.peak, run.cpu = bounded_number(event.get("peak", 0), MOST_BYTES), bounded_time(float(event.get("cpu", 0)))
         if outcome != "killed":
             self._open.remove(unit)
             del self._numbers[event["unit"]]
@@ -212,7 +213,7 @@ class Recorder:
         """The trace so far. ``complete``: the build has ended, and with it all that runs."""
         with self._lock:
             now = self._now() - self._zero
-            units = sorted(self._units, key=_seconds_of, reverse=True)[:MOST_UNITS]
+            units = sorted(self._units, key=_seconds, reverse=True)[:MOST_UNITS]
             about = self._about
             return Trace(
                 build=about.build,
@@ -262,7 +263,7 @@ def _run_trace(run: _Run, over: float | None) -> RunTrace:
     )
 
 
-def _seconds_of(unit: _Unit) -> float:
+def _seconds(unit: _Unit) -> float:
     return sum(run.end - run.start for run in unit.runs if run.start is not None and run.end is not None)
 
 
@@ -286,16 +287,6 @@ def _worst_tree(one: TreePoint, other: TreePoint) -> TreePoint:
         cpu=max(one.cpu, other.cpu),
         processes=max(one.processes, other.processes),
     )
-
-
-def _seconds(number: float) -> float:
-    """A time as a trace can hold it, whatever a client said."""
-    return min(max(0.0, number), MOST_SECONDS)
-
-
-def _count(number: str | int, most: int = MOST) -> int:
-    """A number as a trace can hold it."""
-    return min(max(0, int(number)), most)
 
 
 def _ms(seconds: float) -> float:
