@@ -16,7 +16,7 @@ from buildkit.cli.settings import Settings, cache_folder, load_settings
 from buildkit.errors import UsageError
 from buildkit.guard.containment import wanted_containment
 from buildkit.guard.switch import guard_wanted
-from buildkit.plan.request import Request, parse_torch
+from buildkit.plan.request import MOST_JOBS, Request, parse_torch
 from buildkit.progress import Reporter, Silent
 from buildkit.recipe.quantities import parse_duration, parse_size
 
@@ -93,7 +93,8 @@ _PLAN_OPTIONS = (
     click.option("--python", type=_PATH, metavar="PATH", help="Interpreter or environment to build for."),
     click.option("--cuda-home", type=_PATH, metavar="PATH", help="CUDA toolkit to compile with."),
     click.option("--memory", type=SizeType(), metavar="SIZE", help="At most this much memory, such as 8GiB."),
-    click.option("--jobs", "-j", type=click.IntRange(1), metavar="N", help="At most this many compilers at a time."),
+    click.option("--jobs", "-j", type=click.IntRange(1, MOST_JOBS), metavar="N",
+                 help="At most this many compilers at a time."),
     click.option("--timeout", type=DurationType(), metavar="TIME", help="Hard limit for the build, such as 30m."),
     click.option("--stall-timeout", type=DurationType(never=True), metavar="TIME",
                  help="End an idle build (10m; 0: never)."),

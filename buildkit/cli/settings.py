@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from buildkit.errors import ConfigError, CudabuildError, UsageError
 from buildkit.guard.switch import on_or_off
-from buildkit.plan.request import parse_torch
+from buildkit.plan.request import MOST_JOBS, parse_torch
 from buildkit.progress import Reporter, Silent
 from buildkit.recipe.quantities import parse_duration, parse_size
 from buildkit.recipe.suggest import did_you_mean, nearest
@@ -50,7 +50,7 @@ def _torch(value: object) -> object:
 
 
 def _count(value: object) -> object:
-    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
+    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value) else value
 
 
 def _targets(value: object) -> object:
@@ -67,7 +67,7 @@ def _names(value: object) -> object:
 
 Bytes = Annotated[int, BeforeValidator(_size), Field(gt=0, strict=True)]
 Seconds = Annotated[int, BeforeValidator(_duration), Field(gt=0, strict=True)]
-Count = Annotated[int, BeforeValidator(_count), Field(gt=0, strict=True)]
+Count = Annotated[int, BeforeValidator(_count), Field(gt=0, le=MOST_JOBS, strict=True)]
 Switch = Annotated[bool, BeforeValidator(_switch), Field(strict=True)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Torch = Annotated[str, BeforeValidator(_torch)]

@@ -176,7 +176,12 @@ def _await_answer(endpoint: socket.socket) -> None:
     while chunk := endpoint.recv(1 << 12):
         for message in lines.feed(chunk):
             if message.verb == "fail":
-                raise MachineError("the memory broker refuses this build", evidence=message.text("text"))
+                raise MachineError(
+                    "the memory broker refuses this build",
+                    evidence=message.text("text"),
+                    hint="wait for the builds that run (`cudabuild monitor`), so that the broker ends with them, and "
+                    "build again; CUDABUILD_GUARD=off builds without it",
+                )
             if message.verb == "registered":
                 return
     raise ConnectionError("the broker ended while a build registered")

@@ -11,6 +11,9 @@ _TORCH = re.compile(
     r"(?P<release>\d+(?:\.\d+){1,2})(?P<rest>(?:(?:a|b|rc)\d+)?(?:\.dev\d+)?(?:\+[a-z0-9]+(?:\.[a-z0-9]+)*)?)"
 )
 
+MOST_JOBS = 100_000
+"""Compilations at once that may be asked for."""
+
 Device = Literal["cuda", "cpu", "auto"]
 BuiltFor = Literal["cuda", "cpu"]
 Requirement = Literal["built", "audited", "imported", "executed"]

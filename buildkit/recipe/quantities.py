@@ -35,6 +35,8 @@ _DURATION_UNITS = {
 
 SIZE_PATTERN = r"^[0-9]{1,15}(\.[0-9]{1,9})? ?([KMGTkmgt]([Ii]?[Bb])?|[Bb])$"
 DURATION_PATTERN = r"^[0-9]{1,9}(\.[0-9]{1,9})? ?[a-z]+( ?[0-9]{1,9}(\.[0-9]{1,9})? ?[a-z]+)*$"
+LARGEST_SIZE = 2**54
+"""Bytes that no machine has: 16384 TiB. Whatever is passed on stays well within 18 digits."""
 _AMOUNT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([a-z]+) ?")
 
 
@@ -48,6 +50,8 @@ def parse_size(text: str) -> int:
     size = round(float(plain[:unit]) * _SIZE_UNITS[plain[unit:].lower()])
     if size <= 0:
         raise ValueError(f"{text!r} is no amount of memory: it must be more than nothing")
+    if size > LARGEST_SIZE:
+        raise ValueError(f"{text!r} is more memory than any machine has: it must be at most {LARGEST_SIZE >> 40} TiB")
     return size
 
 

@@ -180,8 +180,9 @@ def test_another_version_is_told_so(folder: Path) -> None:
         assert b"version%201" in endpoint.recv(4096)
         assert endpoint.recv(10) == b""
     short: dict[str, Any] = {"token": "short"}
-    with pytest.raises(MachineError, match="refuses this build"), Bench(folder, **short):
+    with pytest.raises(MachineError, match="refuses this build") as caught, Bench(folder, **short):
         pass
+    assert "CUDABUILD_GUARD=off" in caught.value.hint
 
 
 def test_another_user_is_refused(folder: Path) -> None:

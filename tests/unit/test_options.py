@@ -15,6 +15,8 @@ from buildkit.build.context import Context
 from buildkit.cli.main import cli, main
 from buildkit.cli.options import Asked, make_context
 from buildkit.errors import ConfigError
+from buildkit.guard.client import Registration
+from buildkit.guard.wire import decode
 from buildkit.progress import Silent
 
 
@@ -99,3 +101,16 @@ def test_json_is_json_on_any_output(encoding: str, name: str, monkeypatch: pytes
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding=encoding, errors="strict"))
     assert main(["report", name, "--json"]) == 10
     assert name in json.loads(raw.getvalue().decode(encoding))["error"]["message"]
+
+
+@pytest.mark.parametrize("words", [("--memory", "999999TiB"), ("--memory", "9" * 15 + "T"), ("-j", "1" + "0" * 18)])
+def test_more_than_any_machine_has_is_refused(words: tuple[str, str]) -> None:
+    with pytest.raises(click.BadParameter, match=r"at most 16384 TiB|100000"):
+        asked(*words)
+
+
+def test_the_most_that_can_be_asked_for_is_understood_by_the_broker() -> None:
+    request = asked("--memory", "16384TiB", "-j", "100000").request("one")
+    told = Registration("one", "13.0", 1, jobs=request.jobs or 0, budget=request.memory or 0).message()
+    message = decode(told.rstrip(b"\n"))
+    assert (message.number("budget"), message.number("jobs")) == (2**54, 100_000)

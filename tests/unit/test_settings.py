@@ -159,7 +159,9 @@ def test_a_file_that_is_not_text(home: Path) -> None:
     [
         ("CUDABUILD_JOBS", "two", "CUDABUILD_JOBS: .*'two'"),
         ("CUDABUILD_JOBS", "-1", "CUDABUILD_JOBS: .*'-1'"),
+        ("CUDABUILD_JOBS", "9" * 18, "CUDABUILD_JOBS: .*less than or equal to 100000"),
         ("CUDABUILD_MEMORY", "8", "CUDABUILD_MEMORY: '8' is not a size"),
+        ("CUDABUILD_MEMORY", "999999TiB", "CUDABUILD_MEMORY: '999999TiB' is more memory than any machine has"),
         ("CUDABUILD_TIMEOUT", "soon", "CUDABUILD_TIMEOUT: 'soon' is not a duration"),
         ("CUDABUILD_PASS_ENV", "A-B", "CUDABUILD_PASS_ENV: .*'A-B'"),
     ],
