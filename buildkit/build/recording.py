@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from buildkit.errors import Cancelled, CudabuildError, NoSuchBuild, StoreError, Terminated
 from buildkit.guard.sampling import read_stat
 from buildkit.store.builds import BuildProcess, BuildRecord, BuildRecords
+from buildkit.store.disk import plain_cause
 from buildkit.store.model import utc_now
 
 if TYPE_CHECKING:
@@ -59,12 +60,13 @@ def begin(records: BuildRecords, result: BuildResult, *, log: Path | None = None
 
 
 def finish(records: BuildRecords, identifier: str, error: BaseException | None) -> None:
-    """Write how the build ended; it must have begun."""
+    """Write how the build ended, with the kind and the exit code that its command ends with; it must have begun."""
     update: dict[str, object] = {"finished": utc_now(), "status": "succeeded", "exit_code": 0}
     if error is not None:
+        cause = plain_cause(error) if isinstance(error, OSError) else error
         update["status"] = "cancelled" if isinstance(error, Cancelled) else "failed"
-        update["error"] = getattr(error, "kind", "error")
-        update["exit_code"] = getattr(error, "exit_code", 1)
+        update["error"] = getattr(cause, "kind", CudabuildError.kind)
+        update["exit_code"] = getattr(cause, "exit_code", CudabuildError.exit_code)
     records.write(records.read(identifier).model_copy(update=update))
 
 

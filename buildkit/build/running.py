@@ -9,7 +9,7 @@ import signal
 import time
 
 from buildkit.build.recording import boot_id, cancel_mark
-from buildkit.errors import CannotCancel, NoSuchBuild
+from buildkit.errors import Cancelled, CannotCancel, NoSuchBuild
 from buildkit.guard.orphans import end_orphans
 from buildkit.guard.sampling import read_stat
 from buildkit.store.builds import BuildProcess, BuildRecord, BuildRecords
@@ -78,7 +78,8 @@ def cancel(records: BuildRecords, text: str) -> BuildRecord:
     end_orphans()
     ended = records.find(record.id)
     if ended.status == "running":
-        ended = ended.model_copy(update={"status": "cancelled", "finished": utc_now(), "error": "cancelled"})
+        how = {"status": "cancelled", "error": Cancelled.kind, "exit_code": Cancelled.exit_code}
+        ended = ended.model_copy(update={**how, "finished": utc_now()})
         records.write(ended)
     return ended
 

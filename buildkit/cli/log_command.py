@@ -11,7 +11,7 @@ import click
 
 from buildkit.cli.options import Asked, make_context
 from buildkit.cli.output import say
-from buildkit.errors import BuildFailed, NoSuchBuild
+from buildkit.errors import BuildFailed, Cancelled, CudabuildError, NoSuchBuild
 from buildkit.progress import Silent
 
 if TYPE_CHECKING:
@@ -77,7 +77,15 @@ def _follow(file: BinaryIO, record: BuildRecord, records: BuildRecords) -> int:
         )
     cause = f" ({record.error})" if record.status == "failed" else ""
     say(f"build {record.id} of {record.recipe}: {record.status}{cause}")
-    return record.exit_code or 0
+    return _exit_code(record)
+
+
+def _exit_code(record: BuildRecord) -> int:
+    """As the build ended; what a record without a code (an older cudabuild's) says by its status."""
+    if record.exit_code is not None:
+        return record.exit_code
+    codes = {"succeeded": 0, "cancelled": Cancelled.exit_code}
+    return codes.get(record.status, CudabuildError.exit_code)
 
 
 def _show(file: BinaryIO, *, at_end: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
@@ -17,7 +16,7 @@ import click
 from buildkit import __version__
 from buildkit.cli.commands import COMMANDS
 from buildkit.cli.streams import READER_GONE, ReaderGone, flush_output, give_up_output, open_missing_streams
-from buildkit.errors import CudabuildError, DiskFull, Interrupted, ReadOnlyCache, StoreError, UsageError
+from buildkit.errors import CudabuildError, Interrupted, UsageError
 from buildkit.guard.signals import ending_signals
 
 EPILOG = """\b
@@ -107,8 +106,13 @@ def cause_of(error: BaseException) -> CudabuildError:
     if isinstance(error, click.ClickException):
         return _usage(error)
     if isinstance(error, OSError):
-        return _system(error)
-    return Interrupted("interrupted")
+        from buildkit.store.disk import plain_cause
+
+        return plain_cause(error)
+    if isinstance(error, (click.exceptions.Abort, KeyboardInterrupt)):
+        return Interrupted("interrupted")
+    hint = "type it again; if that fails as well, report it with the command's whole output"
+    return CudabuildError(f"cudabuild itself failed: {type(error).__name__}", evidence=str(error), hint=hint)
 
 
 def _usage(error: click.ClickException) -> UsageError:
@@ -126,16 +130,6 @@ def _help(error: click.exceptions.NoArgsIsHelpError) -> int:
     """Nothing was typed: the help, on standard error as all usage errors."""
     sys.stderr.write(error.format_message() + "\n")
     return UsageError.exit_code
-
-
-def _system(error: OSError) -> CudabuildError:
-    """An operating system error that nobody below could name better."""
-    where = f" ({error.filename})" if error.filename else ""
-    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-        return DiskFull(f"no space left on the device{where}", hint="free some space, or set CUDABUILD_CACHE")
-    if error.errno == errno.EROFS:
-        return ReadOnlyCache(f"read-only file system{where}", hint="set CUDABUILD_CACHE to a writable folder")
-    return StoreError(f"{error.strerror or error}{where}", hint="check the folder and its permissions")
 
 
 def fail(error: BaseException, *, as_json: bool) -> int:

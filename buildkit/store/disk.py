@@ -59,6 +59,16 @@ def cause_of(error: OSError, folder: Path, needed: int = 0, hint: str = "") -> S
     return StoreError(f"{folder} cannot be used", evidence=evidence, hint=hint or other)
 
 
+def plain_cause(error: OSError) -> StoreError:
+    """The same for an error that nobody who knew the folder has named."""
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno in _FULL:
+        return DiskFull(f"no space left on the device{where}", hint="free some space, or set CUDABUILD_CACHE")
+    if error.errno == errno.EROFS:
+        return ReadOnlyCache(f"read-only file system{where}", hint="set CUDABUILD_CACHE to a writable folder")
+    return StoreError(f"{error.strerror or error}{where}", hint="check the folder and its permissions")
+
+
 def _full(error: OSError, folder: Path, needed: int) -> str:
     wanted = f", {readable_size(needed)} needed" if needed else ""
     if error.errno == errno.EFBIG:

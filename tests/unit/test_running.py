@@ -1,0 +1,68 @@
+"""Builds that run, or whose record says so: how they have ended for whoever follows, and which one is ended."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from buildkit.build import running
+from buildkit.build.recording import finish, this_process
+from buildkit.cli.main import main
+from buildkit.store.builds import BuildRecord, BuildRecords
+
+
+@pytest.fixture
+def records(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> BuildRecords:
+    """Of an empty cache, with nobody's settings."""
+    for name in [name for name in os.environ if name.startswith("CUDABUILD_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("CUDABUILD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return BuildRecords(tmp_path / "cache" / "store")
+
+
+def running_build(identifier: str, recipe: str = "sample") -> BuildRecord:
+    return BuildRecord(
+        id=identifier, recipe=recipe, started="2026-11-21T06:00:00Z", status="running", process=this_process()
+    )
+
+
+# how it ended
+
+
+def test_an_error_of_the_system_is_recorded_as_the_command_ends(records: BuildRecords) -> None:
+    records.write(running_build("b1"))
+    finish(records, "b1", OSError(errno.ENOSPC, "No space left on device"))
+    record = records.read("b1")
+    assert (record.status, record.error, record.exit_code) == ("failed", "disk-full", 10)
+
+
+def test_one_that_was_cancelled_without_a_word_has_its_exit_code(
+    records: BuildRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "_end", lambda *_: None)
+    monkeypatch.setattr(running, "end_orphans", lambda: 0)
+    records.write(running_build("b1"))
+    assert running.cancel(records, "b1").exit_code == 143
+    assert records.read("b1").exit_code == 143
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [
+        ({"status": "succeeded"}, 0),
+        ({"status": "failed", "error": "timeout"}, 1),
+        ({"status": "failed", "error": "timeout", "exit_code": 8}, 8),
+        ({"status": "cancelled"}, 143),
+    ],
+)
+def test_who_follows_ends_as_the_build_did(
+    records: BuildRecords, tmp_path: Path, how: dict[str, object], code: int
+) -> None:
+    log = tmp_path / "b1.log"
+    log.write_text("done\n", encoding="utf-8")
+    records.write(running_build("b1").model_copy(update={"log": str(log), **how}))
+    assert main(["log", "b1", "--follow"]) == code
