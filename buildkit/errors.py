@@ -242,7 +242,7 @@ class NoSuchBuild(StoreError):
 
 
 class CannotCancel(StoreError):
-    """The build is not running, not here, or not this user's: there is nothing to cancel."""
+    """The build is not running, not here, not this user's, or not the only one that is meant: nothing is cancelled."""
 
     kind = "cannot-cancel"
 

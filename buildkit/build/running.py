@@ -9,7 +9,7 @@ import signal
 import time
 
 from buildkit.build.recording import boot_id, cancel_mark
-from buildkit.errors import Cancelled, CannotCancel, NoSuchBuild
+from buildkit.errors import Cancelled, CannotCancel
 from buildkit.guard.orphans import end_orphans
 from buildkit.guard.sampling import read_stat
 from buildkit.store.builds import BuildProcess, BuildRecord, BuildRecords
@@ -34,14 +34,23 @@ def is_running(record: BuildRecord) -> bool:
 
 
 def find_running(records: BuildRecords, text: str) -> BuildRecord:
-    """The newest running build that is meant. Raises NoSuchBuild, or CannotCancel when it runs no more."""
+    """The one running build that is meant; with ``last`` the newest.
+
+    Raises NoSuchBuild, or CannotCancel when it runs no more or several are meant.
+    """
     running = [record for record in records.newest_first() if is_running(record)]
-    try:
-        return records.find(text, running)
-    except NoSuchBuild:
-        if text == "last" and not running:
-            raise CannotCancel("no build is running here", hint="cudabuild log last") from None
-        record = records.find(text)
+    meant = records.matching(text, running)
+    if len({record.process for record in meant}) > 1:  # a package and its canary are one command's
+        raise CannotCancel(
+            f"{text} fits {len(meant)} running builds",
+            evidence="\n".join(f"{record.id} of {record.recipe}, since {record.started}" for record in meant),
+            hint=f"name one by its id: cudabuild cancel {meant[0].id}",
+        )
+    if meant:
+        return meant[0]
+    if text == "last":
+        raise CannotCancel("no build is running here", hint="cudabuild log last")
+    record = records.find(text)
     raise CannotCancel(
         f"build {record.id} of {record.recipe} is not running",
         evidence=f"it {_how(record)}",

@@ -95,14 +95,20 @@ class BuildRecords:
         with disk_causes(self.folder):
             return self._read(self._path(identifier)) if is_name(identifier) else None
 
-    def find(self, text: str, among: Sequence[BuildRecord] | None = None) -> BuildRecord:
-        """The newest build meant by ``last``, an id or its beginning, the beginning of a key, or a recipe's name.
+    def find(self, text: str) -> BuildRecord:
+        """The newest build meant by ``last``, an id or its beginning, the beginning of a key, or a recipe's name."""
+        every = self.newest_first()
+        if found := self.matching(text, every):
+            return found[0]
+        near = difflib.get_close_matches(text, {name for record in every for name in (record.id, record.recipe)})
+        hint = f"did you mean {' or '.join(near)}?" if near else "name a build's id, the beginning of a key, or `last`"
+        raise NoSuchBuild(f"no build {text} is recorded here", hint=hint)
 
-        ``among``: of these, newest first, instead of all.
-        """
-        every = self.newest_first() if among is None else among
+    @staticmethod
+    def matching(text: str, every: Sequence[BuildRecord]) -> list[BuildRecord]:
+        """Those of ``every`` (newest first) that :meth:`find` would choose from; one for ``last`` and for an id."""
         groups = (
-            list(every) if text == "last" else [],
+            list(every[:1]) if text == "last" else [],
             [record for record in every if record.id == text],
             [record for record in every if record.recipe == text],
             [
@@ -111,12 +117,7 @@ class BuildRecords:
                 if text and (record.id.startswith(text) or (record.key or "").startswith(text))
             ],
         )
-        for group in groups:
-            if group:
-                return group[0]
-        near = difflib.get_close_matches(text, {name for record in every for name in (record.id, record.recipe)})
-        hint = f"did you mean {' or '.join(near)}?" if near else "name a build's id, the beginning of a key, or `last`"
-        raise NoSuchBuild(f"no build {text} is recorded here", hint=hint)
+        return next((group for group in groups if group), [])
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.json"

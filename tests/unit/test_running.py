@@ -11,7 +11,8 @@ import pytest
 from buildkit.build import running
 from buildkit.build.recording import finish, this_process
 from buildkit.cli.main import main
-from buildkit.store.builds import BuildRecord, BuildRecords
+from buildkit.errors import CannotCancel
+from buildkit.store.builds import BuildProcess, BuildRecord, BuildRecords
 
 
 @pytest.fixture
@@ -28,6 +29,12 @@ def running_build(identifier: str, recipe: str = "sample") -> BuildRecord:
     return BuildRecord(
         id=identifier, recipe=recipe, started="2026-11-21T06:00:00Z", status="running", process=this_process()
     )
+
+
+def another_process(**how: str) -> BuildProcess:
+    mine = this_process()
+    assert mine is not None
+    return mine.model_copy(update={"pid": 1, **how})
 
 
 # how it ended
@@ -66,3 +73,30 @@ def test_who_follows_ends_as_the_build_did(
     log.write_text("done\n", encoding="utf-8")
     records.write(running_build("b1").model_copy(update={"log": str(log), **how}))
     assert main(["log", "b1", "--follow"]) == code
+
+
+# which one is meant
+
+
+def test_none_is_ended_where_several_are_meant(records: BuildRecords, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "is_running", lambda record, *_: record.status == "running")
+    records.write(running_build("20261121-aaaa"))
+    records.write(running_build("20261121-bbbb").model_copy(update={"process": another_process()}))
+    records.write(running_build("20261120-cccc", "other").model_copy(update={"status": "succeeded"}))
+    for text in ("2", "20261121", "sample"):
+        with pytest.raises(CannotCancel, match="fits 2 running builds") as caught:
+            running.find_running(records, text)
+        assert "20261121-aaaa of sample" in caught.value.evidence
+        assert "20261121-bbbb of sample" in caught.value.evidence
+    for text, identifier in (
+        ("last", "20261121-bbbb"),
+        ("20261121-aaaa", "20261121-aaaa"),
+        ("20261121-b", "20261121-bbbb"),
+    ):
+        assert running.find_running(records, text).id == identifier
+
+
+def test_a_package_and_its_canary_are_one(records: BuildRecords) -> None:
+    records.write(running_build("20261121-aaaa"))
+    records.write(running_build("20261121-bbbb", "canary"))
+    assert running.find_running(records, "20261121").id == "20261121-bbbb"
