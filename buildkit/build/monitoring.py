@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from buildkit.build.running import is_running
+from buildkit.build.running import host_of, is_running
 from buildkit.errors import MachineError
 from buildkit.guard.broker_place import broker_folder
 from buildkit.guard.broker_view import BrokerView, BuildView, view_broker
@@ -20,7 +20,8 @@ from buildkit.store.model import utc_now
 @dataclass(frozen=True)
 class RunningBuild:
     """A build. ``view`` is what the broker knows of it; None for one whose compilations it does not admit now.
-    ``started`` is known of builds in this cache, ``memory`` is in bytes."""
+    ``started`` is known of builds in this cache, ``memory`` is in bytes. ``host``: another machine that runs it, whose
+    processes and memory are not seen here."""
 
     build: str
     recipe: str
@@ -28,6 +29,7 @@ class RunningBuild:
     started: str | None
     memory: int
     view: BuildView | None
+    host: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,9 @@ class Monitor:
         found = [self._admitted(view, running.pop(view.id, None)) for view in views]
         for record in running.values():
             pid = record.process.pid if record.process is not None else 0
-            found.append(RunningBuild(record.id, record.recipe, pid, record.started, look(pid).usage, None))
+            host = host_of(record)
+            memory = look(pid).usage if host is None else 0
+            found.append(RunningBuild(record.id, record.recipe, pid, record.started, memory, None, host))
         return found
 
     @staticmethod
@@ -91,4 +95,4 @@ class Monitor:
 
     def _running(self) -> list[BuildRecord]:
         every = self._records.newest_first()
-        return [record for record in every if is_running(record)]
+        return [record for record in every if is_running(record, self._records)]

@@ -48,9 +48,9 @@ def find_recorded(text: str, store: Store) -> Recorded:
         raise
 
 
-def status_of(record: BuildRecord) -> Status:
+def status_of(record: BuildRecord, records: BuildRecords) -> Status:
     """The record's own, unless it says that it runs and its process does not (an older cudabuild named none)."""
-    if record.status == "running" and record.process is not None and not is_running(record):
+    if record.status == "running" and record.process is not None and not is_running(record, records):
         return "killed"
     return record.status
 
@@ -61,7 +61,7 @@ def _of_record(record: BuildRecord, store: Store) -> Recorded:
         build=record.id,
         recipe=record.recipe,
         key=record.key,
-        status=status_of(record),
+        status=status_of(record, BuildRecords(store.root)),
         started=record.started,
         finished=record.finished,
         cause=record.error,

@@ -17,20 +17,36 @@ from buildkit.store.model import utc_now
 
 _PATIENCE = 20.0  # seconds for a build to end by itself; its supervisor gives up after 10
 _PAUSE = 0.05
+SILENCE = 15 * 60.0
+"""Seconds without a sign after which a build on another machine counts as dead: more than an idle build is given."""
 
 
-def is_running(record: BuildRecord) -> bool:
-    """Whether the build is at work. One that another machine has begun is believed; one whose command was killed
-    is not, whatever its record says."""
+def is_running(record: BuildRecord, records: BuildRecords) -> bool:
+    """Whether the build is at work. One that another machine has begun is believed while it gives a sign now and
+    then; one whose command was killed is not, whatever its record says."""
     process = record.process
     if record.status != "running" or process is None:
         return False
-    if process.host != platform.node():
-        return True
+    if host_of(record) is not None:
+        return time.time() - records.last_sign(record) < SILENCE
     if process.boot != boot_id():
         return False
     found = read_stat(process.pid)
     return found is not None and found.start == process.start and not found.ended
+
+
+def host_of(record: BuildRecord) -> str | None:
+    """The other machine that runs (or ran) the build; None for this one."""
+    host = record.process.host if record.process is not None else None
+    return host if host != platform.node() else None
+
+
+def how_lost(record: BuildRecord) -> str:
+    """What became of one that is not running, though its record says so."""
+    host = host_of(record)
+    return (
+        f"has given no sign on {host} for {SILENCE / 60:.0f} minutes" if host else "ended when its command was killed"
+    )
 
 
 def find_running(records: BuildRecords, text: str) -> BuildRecord:
@@ -38,7 +54,7 @@ def find_running(records: BuildRecords, text: str) -> BuildRecord:
 
     Raises NoSuchBuild, or CannotCancel when it runs no more or several are meant.
     """
-    running = [record for record in records.newest_first() if is_running(record)]
+    running = [record for record in records.newest_first() if is_running(record, records)]
     meant = records.matching(text, running)
     if len({record.process for record in meant}) > 1:  # a package and its canary are one command's
         raise CannotCancel(
@@ -61,7 +77,7 @@ def find_running(records: BuildRecords, text: str) -> BuildRecord:
 def _how(record: BuildRecord) -> str:
     when = f" at {record.finished}" if record.finished else ""
     if record.status == "running":
-        return "ended when its command was killed"
+        return how_lost(record)
     status = "was cancelled" if record.status == "cancelled" else record.status
     return f"{status}{when}" + (f" ({record.error})" if record.status == "failed" else "")
 
@@ -79,7 +95,7 @@ def cancel(records: BuildRecords, text: str) -> BuildRecord:
     mark = cancel_mark(records, process)
     mark.touch()
     try:
-        _end(record, process)
+        _end(record, process, records)
     except PermissionError as error:
         raise CannotCancel(f"build {record.id} belongs to another user", evidence=str(error)) from error
     finally:
@@ -93,19 +109,19 @@ def cancel(records: BuildRecords, text: str) -> BuildRecord:
     return ended
 
 
-def _end(record: BuildRecord, process: BuildProcess) -> None:
+def _end(record: BuildRecord, process: BuildProcess, records: BuildRecords) -> None:
     """SIGTERM, upon which the build ends everything; SIGKILL for a command that hangs: its supervisor does it then."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             descriptor = os.pidfd_open(process.pid)
             try:
-                if not is_running(record):  # the number is another process's by now
+                if not is_running(record, records):  # the number is another process's by now
                     return
                 signal.pidfd_send_signal(descriptor, number)
             finally:
                 os.close(descriptor)
         deadline = time.monotonic() + _PATIENCE
-        while is_running(record):
+        while is_running(record, records):
             if time.monotonic() > deadline:
                 break
             time.sleep(_PAUSE)

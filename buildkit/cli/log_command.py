@@ -56,7 +56,7 @@ def _log_of(record: BuildRecord, records: BuildRecords, *, wait: bool) -> Path:
         path = Path(record.log) if record.log else None
         if path is not None and path.is_file():
             return path
-        if not wait or not is_running(record):
+        if not wait or not is_running(record, records):
             raise NoSuchBuild(f"the log of build {record.id} is gone", evidence=str(path), hint="run the build again")
         time.sleep(_PAUSE)
         record = records.read(record.id)
@@ -64,17 +64,16 @@ def _log_of(record: BuildRecord, records: BuildRecords, *, wait: bool) -> Path:
 
 def _follow(file: BinaryIO, record: BuildRecord, records: BuildRecords) -> int:
     """Until the build has ended: its exit code. Raises BuildFailed for one that was killed with its command."""
-    from buildkit.build.running import is_running
+    from buildkit.build.running import how_lost, is_running
 
-    while is_running(record):
+    while is_running(record, records):
         _show(file, at_end=False)
         time.sleep(_PAUSE)
         record = records.read(record.id)
     _show(file, at_end=True)  # what came between the last look and the end
     if record.status == "running":
-        raise BuildFailed(
-            f"the command of build {record.id} was killed", hint="type it again: it goes on where it was ended"
-        )
+        hint = "type its command again: it goes on where it was ended"
+        raise BuildFailed(f"build {record.id} {how_lost(record)}", hint=hint)
     cause = f" ({record.error})" if record.status == "failed" else ""
     say(f"build {record.id} of {record.recipe}: {record.status}{cause}")
     return _exit_code(record)

@@ -69,7 +69,12 @@ def _gpu(gpu: GpuObject, glyphs: Glyphs) -> Line:
 
 def _build(build: RunningObject, now: MonitorObject) -> Iterator[Line]:
     began = f"  {clock(_age(build.started, now.at))}" if build.started else ""
-    yield ((f"{printable(build.recipe)}  {printable(build.build)}", "bold"), (f"  process {build.pid}{began}", "dim"))
+    where = f" on {printable(build.host)}" if build.host is not None else ""
+    name = f"{printable(build.recipe)}  {printable(build.build)}"
+    yield ((name, "bold"), (f"  process {build.pid}{where}{began}", "dim"))
+    if build.host is not None:
+        yield (("  on another machine: what it holds is not seen here", ""),)
+        return
     if not build.admitted or build.budget is None:
         yield ((f"  {format_size(build.memory)}, no compilations under the broker", ""),)
         return

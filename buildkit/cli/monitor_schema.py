@@ -67,8 +67,9 @@ class RunningObject(JsonModel):
     build: str = Field(description="Its id.")
     recipe: str = Field(description="Name of the recipe or of the project.")
     pid: int = Field(ge=0, description="The process of cudabuild.")
+    host: str | None = Field(description="The machine that runs it where that is another one; null: this one.")
     started: str | None = Field(description="When it began, in UTC; null for builds of another cache.")
-    memory: int = Field(ge=0, description="Bytes that all its processes hold.")
+    memory: int = Field(ge=0, description="Bytes that all its processes hold; 0 on another machine.")
     admitted: bool = Field(description="Whether the broker admits its compilations now.")
     budget: int | None = Field(description="Bytes that compilations may hold in all; null without the broker.")
     done: int | None = Field(description="Compilations that have ended well; null without the broker.")
@@ -126,6 +127,7 @@ def _running_object(build: RunningBuild) -> RunningObject:
         build=build.build,
         recipe=build.recipe,
         pid=build.pid,
+        host=build.host,
         started=build.started,
         memory=build.memory,
         admitted=view is not None,

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from buildkit.errors import NoSuchBuild
 from buildkit.store.disk import disk_causes, make_folder, new_file, write_all
 from buildkit.store.model import Moment, Name, is_name
+from buildkit.store.traces import Traces
 
 Status = Literal["running", "succeeded", "failed", "cancelled"]
 
@@ -94,6 +95,16 @@ class BuildRecords:
         """The same; None where there is none."""
         with disk_causes(self.folder):
             return self._read(self._path(identifier)) if is_name(identifier) else None
+
+    def last_sign(self, record: BuildRecord) -> float:
+        """When the record, the build's trace or its log was written last, in seconds since the epoch; 0.0: never."""
+        places = [self._path(record.id), Traces(self.folder.parent).path(record.id)]
+        places += [Path(record.log)] if record.log else []
+        found = [0.0]
+        for place in places:
+            with contextlib.suppress(OSError):
+                found.append(place.stat().st_mtime)
+        return max(found)
 
     def find(self, text: str) -> BuildRecord:
         """The newest build meant by ``last``, an id or its beginning, the beginning of a key, or a recipe's name."""

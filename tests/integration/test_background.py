@@ -139,7 +139,7 @@ def test_in_the_background_followed_and_cancelled(restless: Restless) -> None:
     follower.send_signal(signal.SIGINT)
     follower.communicate(timeout=10)
     assert follower.returncode == 130
-    assert is_running(restless.records.read(answer["build"])), "it is not the build's end"
+    assert is_running(restless.records.read(answer["build"]), restless.records), "it is not the build's end"
 
     follower = restless.start("log", restless.mark, "--follow")
     wait_for_line(follower, "tick 0")
@@ -208,7 +208,7 @@ def test_a_dropped_connection_leaves_what_the_next_build_goes_on_with(restless: 
     folder = restless.folder(record.key or "")
     wait_until(lambda: not (folder / "tmp").exists(), 2)
     assert (folder / "objects").is_dir()
-    assert not is_running(restless.records.read(record.id)), "whatever the record says"
+    assert not is_running(restless.records.read(record.id), restless.records), "whatever the record says"
 
 
 @pytest.mark.parametrize("who", ["broker", "shim"])

@@ -99,15 +99,15 @@ def test_a_build_runs_as_long_as_its_process(records: BuildRecords) -> None:
     process = this_process()
     assert process is not None
     record = begun(records)
-    assert is_running(record)
+    assert is_running(record, records)
     gone = process.model_copy(update={"start": process.start - 1})
     for change in ({"process": gone}, {"process": None}, {"status": "failed"}):
-        assert not is_running(record.model_copy(update=change)), change
+        assert not is_running(record.model_copy(update=change), records), change
     rebooted = process.model_copy(update={"boot": "before"})
-    assert not is_running(record.model_copy(update={"process": rebooted}))
+    assert not is_running(record.model_copy(update={"process": rebooted}), records)
     assert process.boot == boot_id()
     elsewhere = process.model_copy(update={"host": "another.example", "boot": "its own"})
-    assert is_running(record.model_copy(update={"process": elsewhere})), "nobody here can say that it does not"
+    assert is_running(record.model_copy(update={"process": elsewhere}), records), "nobody here can say that it does not"
 
 
 def test_the_newest_running_build_is_meant(records: BuildRecords) -> None:

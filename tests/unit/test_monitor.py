@@ -168,6 +168,19 @@ def test_builds_without_the_broker_are_those_whose_process_lives(tmp_path: Path,
     monitor.close()
 
 
+def test_a_build_of_another_machine_has_no_memory_here(tmp_path: Path, nobody: dict[str, str]) -> None:
+    mine = this_process()
+    assert mine is not None
+    process = mine.model_copy(update={"host": "elsewhere"})  # a number that is another process's here
+    record = BuildRecord(id="b1", recipe="fast", started="2026-11-21T06:00:00Z", status="running", process=process)
+    BuildRecords(tmp_path).write(record)
+    now = Monitor(tmp_path, nobody).look()
+    (build,) = monitor_object(now).builds
+    assert (build.pid, build.host, build.memory) == (mine.pid, "elsewhere", 0)
+    assert page(now, 200)[-2].startswith(f"fast  b1  process {mine.pid} on elsewhere  ")
+    assert page(now, 200)[-1] == "  on another machine: what it holds is not seen here"
+
+
 def test_a_build_under_the_broker_is_listed_once(folder: Path, tmp_path: Path) -> None:
     records = BuildRecords(tmp_path)
     records.write(

@@ -100,3 +100,28 @@ def test_a_package_and_its_canary_are_one(records: BuildRecords) -> None:
     records.write(running_build("20261121-aaaa"))
     records.write(running_build("20261121-bbbb", "canary"))
     assert running.find_running(records, "20261121").id == "20261121-bbbb"
+
+
+# on another machine
+
+
+def test_one_of_another_machine_is_believed_while_it_gives_signs(records: BuildRecords, tmp_path: Path) -> None:
+    log = tmp_path / "b1.log"
+    log.touch()
+    record = running_build("b1").model_copy(update={"process": another_process(host="elsewhere"), "log": str(log)})
+    records.write(record)
+    assert running.is_running(record, records)
+    signs = [records.folder / "b1.json", log, records.folder.parent / "traces" / "b1.json"]
+    signs[2].parent.mkdir()
+    signs[2].touch()
+    for sign in signs:
+        os.utime(sign, (0, 0))
+    assert not running.is_running(record, records)
+    assert main(["log", "b1", "--follow"]) == 6
+    with pytest.raises(CannotCancel) as caught:
+        running.find_running(records, "b1")
+    assert caught.value.evidence == "it has given no sign on elsewhere for 15 minutes"
+    for sign in signs:
+        os.utime(sign)
+        assert running.is_running(record, records)
+        os.utime(sign, (0, 0))
