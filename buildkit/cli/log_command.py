@@ -56,8 +56,12 @@ def _log_of(record: BuildRecord, records: BuildRecords, *, wait: bool) -> Path:
         path = Path(record.log) if record.log else None
         if path is not None and path.is_file():
             return path
-        if not wait or not is_running(record, records):
-            raise NoSuchBuild(f"the log of build {record.id} is gone", evidence=str(path), hint="run the build again")
+        if not is_running(record, records):
+            evidence = str(path or "")
+            raise NoSuchBuild(f"the log of build {record.id} is gone", evidence=evidence, hint="run the build again")
+        if not wait:
+            hint = f"cudabuild log {record.id} --follow"
+            raise NoSuchBuild(f"build {record.id} has not begun its log", evidence=str(path or ""), hint=hint)
         time.sleep(_PAUSE)
         record = records.read(record.id)
 

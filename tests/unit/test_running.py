@@ -75,6 +75,18 @@ def test_who_follows_ends_as_the_build_did(
     assert main(["log", "b1", "--follow"]) == code
 
 
+@pytest.mark.parametrize("log", [None, "/nowhere/b1.log"])
+def test_a_log_that_is_not_begun_is_not_gone(
+    records: BuildRecords, log: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records.write(running_build("b1").model_copy(update={"log": log}))
+    assert main(["log", "b1"]) == 10
+    said = capsys.readouterr().err
+    assert "build b1 has not begun its log" in said
+    assert "next: cudabuild log b1 --follow" in said
+    assert "None" not in said
+
+
 # which one is meant
 
 
