@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from buildkit.errors import NoSuchBuild
-from buildkit.store.disk import disk_causes, make_folder, new_file, write_all
+from buildkit.store.disk import check_folder, disk_causes, make_folder, new_file, write_all
 from buildkit.store.model import Moment, Name, is_name
 from buildkit.store.traces import Traces
 
@@ -81,6 +81,7 @@ class BuildRecords:
     def newest_first(self) -> list[BuildRecord]:
         """Every record. Reserved ids without a record and damaged files are left out."""
         with disk_causes(self.folder):
+            check_folder(self.folder)
             found = [self._read(path) for path in self.folder.glob("*.json") if is_name(path.stem)]
         return sorted((record for record in found if record), key=lambda r: (r.started, r.id), reverse=True)
 

@@ -55,6 +55,9 @@ def cause_of(error: OSError, folder: Path, needed: int = 0, hint: str = "") -> S
         own = "set CUDABUILD_CACHE to a folder of your own"
         why = "is on a read-only file system" if error.errno == errno.EROFS else "is not this user's to write"
         return ReadOnlyCache(f"the cache {folder} {why}", evidence=evidence, hint=own)
+    if error.errno == errno.ENOTDIR:
+        own = "set CUDABUILD_CACHE to a folder, or move away the file that is in its place"
+        return StoreError(f"{folder} cannot be a folder", evidence=evidence, hint=hint or own)
     other = f"see the end of `dmesg` for the disk's state, or {_OTHER_FOLDER}"
     return StoreError(f"{folder} cannot be used", evidence=evidence, hint=hint or other)
 
@@ -93,6 +96,16 @@ def readable_size(size: int) -> str:
         if size >= factor:
             return f"{size / factor:.1f} {unit}"
     return f"{size} bytes"
+
+
+def check_folder(folder: Path) -> None:
+    """Raise NotADirectoryError where a file is in its place, or in that of a folder above it; to list such a folder
+    gives nothing, as if it were not there yet."""
+    for place in (folder, *folder.parents):
+        if place.is_dir():
+            return
+        if place.exists():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
 
 
 def sync_folder(folder: Path) -> None:

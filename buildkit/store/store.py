@@ -20,7 +20,7 @@ from buildkit.errors import NoSuchBuild, StoreError
 from buildkit.file_identity import FileIdentity, identity_if_any
 from buildkit.store import locks
 from buildkit.store.blobs import Blobs, copy_out, file_sha256
-from buildkit.store.disk import Step, disk_causes, make_folder, new_file, no_step, sync_folder, write_all
+from buildkit.store.disk import Step, check_folder, disk_causes, make_folder, new_file, no_step, sync_folder, write_all
 from buildkit.store.model import (
     DamagedEntry,
     Entry,
@@ -189,6 +189,7 @@ class Store:
         return self.root / "entries" / f"{_checked(key)}.json"
 
     def _entry_files(self) -> list[Path]:
+        check_folder(self.root / "entries")
         return sorted(path for path in (self.root / "entries").glob("*.json") if is_name(path.stem))
 
     def _family(self, family: str) -> Path:

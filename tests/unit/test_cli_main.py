@@ -134,6 +134,20 @@ def test_everything_that_comes_up_has_a_cause(
     assert json.loads(capsys.readouterr().out)["error"]["kind"] == kind
 
 
+@pytest.mark.parametrize(
+    "words", [("log",), ("report",), ("cancel",), ("monitor", "--once"), ("cache", "list"), ("cache", "verify")],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_cache_that_is_a_file_is_not_an_empty_one(
+    words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cache").touch()
+    assert main(list(words)) == 10
+    said = capsys.readouterr().err
+    assert f"Not a directory: '{tmp_path / 'cache'}'" in said
+    assert "next: set CUDABUILD_CACHE to a folder" in said
+
+
 def test_a_reader_that_has_gone_ends_it_quietly(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
