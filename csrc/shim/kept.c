@@ -8,6 +8,7 @@
  *   read HASH SIZE TIME TIME INODE PATH  for each file that the compiler has read
  *   headers HASH FOLDER                 of the names of the headers there and below: a new one could stand before
  *                                       another
+ *   searched HASH FOLDER                the same for a folder of -I; files without an ending count as well
  *   output SIZE                         for each of the unit's outputs
  *   said SIZE                           on standard error
  *   (an empty line, the outputs, what was said, and 64 digits: the hash of all before)
@@ -84,7 +85,7 @@ static bool take_line(struct kept *kept, const struct unit *unit, char *line)
         const char *now = unit->keeping.temporary == NULL ? "" : unit->keeping.temporary;
         return (kept->before[0] == '\0') == (now[0] == '\0') && (!exact || strcmp(kept->before, now) == 0);
     }
-    if (strcmp(verb, "read") == 0 || strcmp(verb, "headers") == 0) {
+    if (strcmp(verb, "read") == 0 || strcmp(verb, "headers") == 0 || strcmp(verb, "searched") == 0) {
         char *wanted = strsep(&line, " "), *state = line;
         for (int field = 0; verb[0] == 'r' && line != NULL && field < 4; field++)
             strsep(&line, " ");
@@ -96,7 +97,7 @@ static bool take_line(struct kept *kept, const struct unit *unit, char *line)
         char *path = moved(line, kept->before, unit->keeping.temporary);
         if (verb[0] == 'r')
             return is_unchanged(wanted, state, path);
-        headers_key(path, hash);
+        headers_key(path, verb[0] == 's', hash);
         return strcmp(hash, wanted) == 0;
     }
     if (strcmp(verb, "output") == 0)

@@ -46,11 +46,8 @@ void content_key(const struct content *content, char *hexadecimal)
     key_end(&key, hexadecimal);
 }
 
-/* By its ending, or because it has none, as Eigen/Core. */
 static bool is_header(const char *name)
 {
-    if (strchr(name, '.') == NULL)
-        return true;
     static const char *const ENDINGS[] = {".h", ".hh", ".hpp", ".hxx", ".H", ".h++", ".cuh", ".inc", ".inl", ".ipp",
                                           ".tcc", ".def", ".gch"};
     for (size_t i = 0; i < sizeof ENDINGS / sizeof *ENDINGS; i++)
@@ -59,16 +56,20 @@ static bool is_header(const char *name)
     return false;
 }
 
+/* Whether headers may lie in it: what a backend writes about the package comes and goes from try to try. */
 static bool is_folder(const struct dirent *entry, const char *path)
 {
     struct stat found;
+    if (ends(path, ".egg-info") || ends(path, ".dist-info"))
+        return false;
     if (entry->d_type != DT_UNKNOWN)
         return entry->d_type == DT_DIR;
     return lstat(path, &found) == 0 && S_ISDIR(found.st_mode);
 }
 
-/* The headers in a folder (its path ends with a slash) and in those below it; names begin after so many bytes. */
-static void add_headers(const char *folder, size_t skipped, unsigned depth, struct paths *names)
+/* The headers in a folder (its path ends with a slash) and in those below it; names begin after so many bytes. A
+ * header without an ending (Eigen/Core) is told from other files by where it lies only: plain counts it, too. */
+static void add_headers(const char *folder, size_t skipped, bool plain, unsigned depth, struct paths *names)
 {
     DIR *opened = opendir(folder);
     for (struct dirent *entry; opened != NULL && (entry = readdir(opened)) != NULL;) {
@@ -78,9 +79,9 @@ static void add_headers(const char *folder, size_t skipped, unsigned depth, stru
         if (is_folder(entry, path)) {
             char *below = text_of("%s/", path);
             if (depth < DEEPEST)
-                add_headers(below, skipped, depth + 1, names);
+                add_headers(below, skipped, plain, depth + 1, names);
             free(below);
-        } else if (is_header(entry->d_name)) {
+        } else if (is_header(entry->d_name) || (plain && strchr(entry->d_name, '.') == NULL)) {
             paths_add(names, path + skipped, strlen(path + skipped));
         }
         free(path);
@@ -89,11 +90,11 @@ static void add_headers(const char *folder, size_t skipped, unsigned depth, stru
         closedir(opened);
 }
 
-void headers_key(const char *folder, char *hexadecimal)
+void headers_key(const char *folder, bool plain, char *hexadecimal)
 {
     struct paths names = {0};
     struct key key;
-    add_headers(folder, strlen(folder), 0, &names);
+    add_headers(folder, strlen(folder), plain, 0, &names);
     paths_sort(&names);
     key_begin(&key);
     for (size_t i = 0; i < names.count; i++)

@@ -64,23 +64,31 @@ static bool describe_read(const struct unit *unit, const struct paths *paths, st
     return true;
 }
 
-static void describe_folders(const struct unit *unit, struct paths *folders, FILE *head)
+static void describe_all(const char *verb, bool plain, struct paths *folders, FILE *head)
 {
     char hash[KEY_LENGTH + 1];
-    for (size_t i = 0; i < unit->keeping.folder_count; i++) {
-        char *whole = text_of("%s/", absolute(unit->keeping.folders[i]));
-        if (is_of_the_build(unit, whole))
-            paths_add(folders, whole, strlen(whole));
-    }
-    paths_sort(folders);
     const char *above = NULL; /* the last one that was described: what lies in it was, too */
+    paths_sort(folders);
     for (size_t i = 0; i < folders->count; i++) {
         if (above != NULL && begins(folders->items[i], above))
             continue;
         above = folders->items[i];
-        headers_key(folders->items[i], hash);
-        fprintf(head, "headers %s %s\n", hash, folders->items[i]);
+        headers_key(above, plain, hash);
+        fprintf(head, "%s %s %s\n", verb, hash, above);
     }
+}
+
+/* Those of files that were read, and those that are searched (-I). */
+static void describe_folders(const struct unit *unit, struct paths *folders, FILE *head)
+{
+    struct paths searched = {0};
+    for (size_t i = 0; i < unit->keeping.folder_count; i++) {
+        char *whole = text_of("%s/", absolute(unit->keeping.folders[i]));
+        if (is_of_the_build(unit, whole))
+            paths_add(&searched, whole, strlen(whole));
+    }
+    describe_all("headers", false, folders, head);
+    describe_all("searched", true, &searched, head);
 }
 
 /* Whether the name of the temporary folder may be in the object. */

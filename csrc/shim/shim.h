@@ -170,7 +170,7 @@ struct content {
 };
 bool read_content(const char *path, struct content *content);
 void content_key(const struct content *content, char *hexadecimal);
-void headers_key(const char *folder, char *hexadecimal); /* over the names of the headers in a folder and below */
+void headers_key(const char *folder, bool plain, char *hexadecimal); /* over the names of the headers in a folder and below */
 bool put_file(const char *path, const struct content *parts, size_t count); /* whole, or not at all */
 #define KEPT_TITLE "cudabuild-kept 2\n"
 #define KEPT_LIST "/cudabuild-read" /* in the unit's own temporary folder */
