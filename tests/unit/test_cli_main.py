@@ -26,14 +26,7 @@ EVERY_COMMAND = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _empty_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nobody's settings, an empty cache."""
-    for name in [name for name in os.environ if name.startswith("CUDABUILD_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("CUDABUILD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_machine")
 
 
 @pytest.mark.parametrize("words", EVERY_COMMAND, ids=" ".join)

@@ -21,12 +21,7 @@ from buildkit.store.builds import BuildRecords
 OPTIONS: dict[str, Any] = {"as_json": True, "install_too": False, "out": None}
 
 
-@pytest.fixture(autouse=True)
-def _empty_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in [name for name in os.environ if name.startswith("CUDABUILD_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("CUDABUILD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+pytestmark = pytest.mark.usefixtures("empty_machine")
 
 
 def killed(*_: Any) -> int:

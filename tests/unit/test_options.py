@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from pathlib import Path
 
 import click
@@ -19,15 +18,7 @@ from buildkit.guard.client import Registration
 from buildkit.guard.wire import decode
 from buildkit.progress import Silent
 
-
-@pytest.fixture(autouse=True)
-def _empty_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nobody's settings, an empty cache."""
-    for name in [name for name in os.environ if name.startswith("CUDABUILD_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("CUDABUILD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_machine")
 
 
 def asked(*words: str) -> Asked:
