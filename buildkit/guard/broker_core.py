@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from buildkit.guard import unit_sampling
 from buildkit.guard.broker_learning import failure_text, learn, raise_bound
-from buildkit.guard.broker_line import place_in_line, schedule_pools, schedule_unit, starved
+from buildkit.guard.broker_line import place_in_line, schedule_pools, schedule_unit, settling, starved
 from buildkit.guard.broker_pools import PoolWatch, kills_by_kernel
 from buildkit.guard.broker_units import STRIKES, Build, Cooling, Reason, UnitState
 from buildkit.guard.pressure import Holder, Relief, relieve
@@ -105,11 +105,11 @@ class Core:
 
     def schedule(self, now: float) -> None:
         """Start and send back what the rule says."""
-        waiting = [unit for unit in self.units.values() if unit.state == "waiting"]
+        waiting = [unit for unit in self.units.values() if unit.state == "waiting" and not settling(unit, now)]
         if not waiting:
             return
         for build in self.builds.values():
-            if build.longest_first:
+            if build.longest_first or build.unknown:
                 place_in_line([unit for unit in waiting if unit.build is build])
         for name, pool in self.pools.items():
             if starved(pool, self._inside(name), [one for one in waiting if name in one.build.pools]):

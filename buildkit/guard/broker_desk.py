@@ -121,6 +121,7 @@ class Desk:
         )  # fmt: skip
         build.name, build.began = message.text("id"), now
         build.to_come = dict(profile.package(package).expected_units(build.toolkit))
+        build.unknown = not build.to_come
         self._builds[link] = self.core.builds[token] = build
         self._look_at_groups(build, link.pid, now)
         self._choose_line(build)
@@ -235,8 +236,10 @@ class Desk:
         if build.tmpdir is not None and message.number("pid"):
             unit.scratch = f"{build.tmpdir}/u{message.number('pid')}"
         build.arrived += 1
-        if link.pid and not any(one.build is build for one in self._units.values()):
-            self._follow(build, link.pid, now)
+        if not any(one.build is build for one in self._units.values()):
+            build.burst, build.bursts = now, build.bursts + 1
+            if link.pid:
+                self._follow(build, link.pid, now)
         self._units[link] = self.core.units[unit.number] = unit
         build.to_come.pop(unit.key, None)
         link.send("queued")

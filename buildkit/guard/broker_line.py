@@ -12,6 +12,10 @@ from buildkit.guard.schedule import Pool, Unit
 
 PATIENCE = 60.0
 """Seconds that an empty pool waits for memory that others hold, before a unit is tried all the same."""
+SETTLE = 0.1
+"""Seconds for which a build that nothing is known of looks at what comes before C++ takes the processors."""
+MOST_SETTLED = 10
+"""How often it does so: a configure step compiles its probes one by one."""
 MOST_SIMULATED = 200
 """Units of a build up to which both lines are simulated: less than a second."""
 
@@ -65,11 +69,19 @@ def starved(pool: PoolWatch, inside: Sequence[UnitState], waiting: Sequence[Unit
 
 
 def place_in_line(waiting: Sequence[UnitState]) -> None:
-    """Deal the places of one build's waiting units out anew: the longest first, unknown ones as they came."""
+    """Deal the places of one build's waiting units out anew: the longest first. Of those whose time is unknown, device
+    code comes before the rest (its units are the ones that a whole build waits for); otherwise they stay as they came.
+    """
     slots = sorted(unit.slot for unit in waiting)
-    longest = sorted(waiting, key=lambda unit: (-unit.bound.seconds, unit.slot))
+    longest = sorted(waiting, key=lambda unit: (-unit.bound.seconds, unit.kind != "nvcc", unit.slot))
     for unit, slot in zip(longest, slots, strict=True):
         unit.slot = slot
+
+
+def settling(unit: UnitState, now: float) -> bool:
+    """Whether a C++ unit waits a moment for longer ones, which were started together with it, to come into line."""
+    build = unit.build
+    return build.unknown and unit.kind == "cxx" and build.bursts <= MOST_SETTLED and now < build.burst + SETTLE
 
 
 def longest_first(records: Iterable[Record], *, budget: int, cores: int, jobs: int, window: int) -> bool:

@@ -69,6 +69,11 @@ class Build:
     overhead: int = 0
     arrived: int = 0
     longest_first: bool = False
+    unknown: bool = False
+    """No build of this package with this toolkit has been seen."""
+    burst: float = 0.0
+    """When the last unit came while there was no other."""
+    bursts: int = 0
     to_come: dict[str, Record] = field(default_factory=dict)
     name: str = ""
     """What the build calls itself (its id), for people."""

@@ -10,11 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildkit.guard.broker_line import longest_first, place_in_line
-from buildkit.guard.broker_units import Build, UnitState
 from buildkit.guard.pressure import Holder, Reading, relieve
-from buildkit.guard.profile import Bound, Record
-from buildkit.guard.profile_store import ProfileFolder
 from buildkit.guard.replay import intervals_of, jobs_of, recorded_seconds
 from buildkit.guard.schedule import MOST_PREEMPTIONS, Cores, Pool, Unit, decide, line_length, safe_jobs
 from buildkit.guard.simulate import (
@@ -303,41 +299,6 @@ def test_the_longest_goes_first_where_that_helps() -> None:
 def test_bounds_come_from_the_earlier_run() -> None:
     now, earlier = [Job("a", 1.0, 50, 0), Job("new", 1.0, 10, 0)], [Job("a", 1.0, 40, 0), Job("b", 1.0, 70, 0)]
     assert [job.bound for job in with_bounds(now, earlier)] == [40, 70]
-
-
-# the line
-
-
-class Nobody:
-    """A link that leads nowhere."""
-
-    pid = 1
-
-    def send(self, verb: str, **values: object) -> None:
-        """Said to nobody."""
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-
-def in_line(build: Build, slot: int, seconds: float) -> UnitState:
-    bound = Bound(1, seconds, "seen" if seconds else "prior")
-    return UnitState(slot, Nobody(), build, "cc", "n", "k", 1, 1, slot, slot, 0.0, bound)
-
-
-def test_a_build_deals_its_own_places_out_anew() -> None:
-    build = Build(Nobody(), "t", "p", "13.0", 1, 1, 0, 0, "", 0, ProfileFolder(None), 1)
-    units = [in_line(build, 3, 2.0), in_line(build, 5, 0.0), in_line(build, 9, 7.0)]
-    place_in_line(units)
-    assert [unit.slot for unit in units] == [5, 9, 3]
-
-
-def test_history_says_whether_the_longest_go_first() -> None:
-    short, long = Record("s", "nvcc", 1, 1, 2.0), Record("l", "nvcc", 1, 1, 16.0)
-    assert longest_first([short] * 8 + [long], budget=10 * GIB, cores=2, jobs=2, window=16)
-    assert not longest_first([short] * 9, budget=10 * GIB, cores=2, jobs=2, window=16)
-    assert not longest_first([short, long], budget=10 * GIB, cores=2, jobs=2, window=16)
-    assert not longest_first([short] * 900 + [long], budget=10 * GIB, cores=2, jobs=2, window=16)
 
 
 # a record of a build
