@@ -31,7 +31,7 @@ from buildkit.errors import BuildFailed, EnvironmentChanged
 from buildkit.guard.native import shim_program
 from buildkit.machine.torch_identity import identify_torch
 from buildkit.source.fetch import project_root, unpack
-from buildkit.source.patches import apply_patch
+from buildkit.source.patching import apply_patch
 from buildkit.verify.wheel import check_backend_answer, open_wheel
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def make_wheel(prepared: Prepared, context: Context, folder: Path, result: Build
     # Unbuffered: what was printed before a failure (or a kill) is there to be read.
     with log_path.open("ab", buffering=0) as log:
         _resume(prepared, context, folder)
-        source = _source(prepared, context, folder)
+        source = _source(prepared, context, folder, result)
         frontend = _frontend(prepared, context, folder, source, log, result)
         watch = _watch(prepared, context, frontend)
         with tracing(prepared, context, result) as (trace, heard):
@@ -109,14 +109,16 @@ def _resume(prepared: Prepared, context: Context, folder: Path) -> None:
         )
 
 
-def _source(prepared: Prepared, context: Context, folder: Path) -> Path:
+def _source(prepared: Prepared, context: Context, folder: Path, result: BuildResult) -> Path:
     """The patched source, unpacked anew for each try: see :mod:`buildkit.build.resuming`."""
     context.reporter.phase("source", prepared.source.origin)
     shutil.rmtree(folder / "src", ignore_errors=True)
     project = unpack(prepared.source, folder / "src")
     for patch in prepared.patches:
-        apply_patch(project_root(project, prepared.source), patch)
-        context.reporter.note(f"patched: {patch.name}")
+        patched = apply_patch(project_root(project, prepared.source), patch, prepared.package.loaded.folder)
+        context.reporter.note(patched.sentence())
+        if not patched.done and patched.sentence() not in result.notes:
+            result.notes.append(patched.sentence())
     return project
 
 
@@ -148,7 +150,7 @@ def _tries(
         context.reporter.warn(note)
         heard.units.clear()
         begin(folder, resume=True)
-        _source(prepared, context, folder)
+        _source(prepared, context, folder, result)
         _empty(folder)
 
 
@@ -277,7 +279,7 @@ def _facts(prepared: Prepared) -> dict[str, object]:
         "torch": prepared.survey.torch.version or None,
         "toolkit": toolkit.toolkit.version if toolkit else None,
         "source": prepared.source.sha256,
-        "patches": [patch.name for patch in prepared.patches],
+        "patches": [patch.label for patch in prepared.patches],
         "licence": prepared.package.loaded.recipe.license.spdx,
     }
 

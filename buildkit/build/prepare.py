@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from buildkit.build import package as packages
 from buildkit.build.borrow import check_against_loan
@@ -33,7 +32,7 @@ from buildkit.plan.key import TARGET_VARIABLES, KeyInputs, canonical, family_of,
 from buildkit.plan.provable import refuse_unprovable
 from buildkit.plan.request import BuiltFor, Request, Requirement
 from buildkit.recipe.model import Patch
-from buildkit.recipe.selection import build_section_sha256, patches_that_apply
+from buildkit.recipe.selection import build_section_sha256, environment_of, patches_that_apply
 from buildkit.source.fetch import FetchedSource
 
 CPU_CAUSES = (TorchMismatch, NoToolkit, NoTarget)
@@ -52,7 +51,7 @@ class Prepared:
     device_reason: str
     require: Requirement
     environment: dict[str, str]
-    patches: tuple[Path, ...]
+    patches: tuple[Patch, ...]
     lock: RequirementLock
     question: str
     """Hash of what the backend's answer to "what else do you need" may depend on beside its source."""
@@ -158,12 +157,12 @@ def complete(
         device=device,
         targets=whole.targets,
         compiler=whole.machine.compiler.path,
-        recipe_environment=recipe.build.environment(device),
+        recipe_environment=environment_of(recipe, values),
         passed=passed,
         chosen_compiler=chosen_compiler(context.environ),
         torch=whole.torch.present,
     )
-    question = question_of(values, environment, [package.loaded.files[patch.file] for patch in patches], whole)
+    question = question_of(values, environment, [package.loaded.patch_sha256(patch) for patch in patches], whole)
     lock = _lock(request, package, source, whole, question, context)
     inputs = key_inputs(package, source, whole, values, patches, environment, lock)
     if not whole.torch.present and whole.toolkit is not None:
@@ -182,7 +181,7 @@ def complete(
             device=device,
         ),
         environment=environment,
-        patches=tuple(package.loaded.folder / patch.file for patch in patches),
+        patches=patches,
         lock=lock,
         question=question,
         inputs=inputs,
@@ -264,7 +263,7 @@ def key_inputs(
         version=(package.version.version if package.version else source.version) or "",
         source=source.sha256,
         subdirectory=source.subdirectory,
-        patches=[package.loaded.files[patch.file] for patch in patches],
+        patches=[package.loaded.patch_sha256(patch) for patch in patches],
         recipe_build=build_section_sha256(package.loaded, version=package.version, values=values),
         targets=[str(target) for target in whole.targets],
         device=device,

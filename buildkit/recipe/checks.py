@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from buildkit.errors import RecipeError
 from buildkit.recipe.conditions import parse_condition
-from buildkit.recipe.model import Recipe
+from buildkit.recipe.fields import Environment
+from buildkit.recipe.model import Recipe, Rewrite
 from buildkit.recipe.problems import Location, Problem
 
 # The builder decides these for each build: a recipe that set them would lift the memory limit, change the
@@ -66,16 +67,23 @@ def _versions(recipe: Recipe) -> Iterator[Problem]:
 def _environment(recipe: Recipe) -> Iterator[Problem]:
     build = recipe.build
     for table, variables in (("env", build.env), ("env-cuda", build.env_cuda), ("env-cpu", build.env_cpu)):
-        for name, value in variables.items():
-            if name in RESERVED:
-                yield Problem(("build", table, name), "is set by cudabuild for each build; a recipe cannot set it")
-            if "\x00" in value:
-                yield Problem(("build", table, name), "must not hold a NUL character")
+        yield from _variables(("build", table), variables)
+    for index, more in enumerate(build.env_when):
+        yield from _condition(("build", "env-when", index, "when"), more.when)
+        yield from _variables(("build", "env-when", index, "env"), more.env)
     for index, name in enumerate(build.pass_env):
         if name in RESERVED:
             yield Problem(("build", "pass-env", index), f"{name} is set by cudabuild for each build")
         elif _SECRET.search(name):
             yield Problem(("build", "pass-env", index), f"{name} looks like a secret; none reaches a build")
+
+
+def _variables(location: Location, variables: Environment) -> Iterator[Problem]:
+    for name, value in variables.items():
+        if name in RESERVED:
+            yield Problem((*location, name), "is set by cudabuild for each build; a recipe cannot set it")
+        if "\x00" in value:
+            yield Problem((*location, name), "must not hold a NUL character")
 
 
 def _torch_required(recipe: Recipe) -> Iterator[Problem]:
@@ -87,11 +95,33 @@ def _torch_required(recipe: Recipe) -> Iterator[Problem]:
 
 def _patches(recipe: Recipe, folder: Path) -> Iterator[Problem]:
     for index, patch in enumerate(recipe.patches):
-        yield from _file(("patch", index, "file"), patch.file, folder)
-        try:
-            parse_condition(patch.when)
-        except RecipeError as error:
-            yield Problem(("patch", index, "when"), error.message)
+        if patch.file is not None:
+            yield from _file(("patch", index, "file"), patch.file, folder)
+        if patch.rewrite is not None:
+            yield from _rewrite(("patch", index, "rewrite"), patch.rewrite)
+        yield from _condition(("patch", index, "when"), patch.when)
+
+
+def _rewrite(location: Location, rewrite: Rewrite) -> Iterator[Problem]:
+    for index, pattern in enumerate(rewrite.files):
+        yield from _inside((*location, "files", index), pattern)
+    try:
+        matcher = re.compile(rewrite.find, re.MULTILINE)
+    except (re.error, RecursionError, OverflowError) as error:
+        yield Problem((*location, "find"), f"{rewrite.find!r} is no regular expression: {error}")
+        return
+    if matcher.search(""):
+        yield Problem((*location, "find"), f"{rewrite.find!r} matches where nothing stands: say what is replaced")
+    elif matcher.search(rewrite.replace):
+        problem = "is found by `find` again, so that a source which has it already would be changed"
+        yield Problem((*location, "replace"), f"{rewrite.replace!r} {problem}")
+
+
+def _condition(location: Location, when: str) -> Iterator[Problem]:
+    try:
+        parse_condition(when)
+    except RecipeError as error:
+        yield Problem(location, error.message)
 
 
 def _inside(location: Location, name: str) -> Iterator[Problem]:

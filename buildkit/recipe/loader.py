@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from buildkit.errors import RecipeError, UnknownRecipe, UsageError
 from buildkit.recipe.checks import problems_of
-from buildkit.recipe.model import EDITION, NAME_PATTERN, Recipe
+from buildkit.recipe.fields import NAME_PATTERN
+from buildkit.recipe.model import EDITION, Patch, Recipe
 from buildkit.recipe.problems import Problem, from_validation, recipe_error, shown_path
 from buildkit.recipe.suggest import did_you_mean, nearest
 
@@ -39,6 +40,12 @@ class LoadedRecipe:
     folder: Path
     sha256: str
     files: Mapping[str, str]
+
+    def patch_sha256(self, patch: Patch) -> str:
+        """The hash of what a patch of it does: of the diff's bytes, or of what is replaced where."""
+        if patch.rewrite is None:
+            return self.files[patch.file or ""]
+        return hashlib.sha256(patch.rewrite.model_dump_json(by_alias=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -67,8 +74,8 @@ def load_recipe(path: Path) -> LoadedRecipe:
         raise recipe_error(file, text, from_validation(error)) from None
     if problems := tuple(problems_of(recipe, file.parent)):
         raise recipe_error(file, text, problems)
-    named = sorted({patch.file for patch in recipe.patches} | ({recipe.verify.probe} if recipe.verify.probe else set()))
-    files = {name: _sha256(file.parent / name) for name in named}
+    named = {name for name in (recipe.verify.probe, *(patch.file for patch in recipe.patches)) if name}
+    files = {name: _sha256(file.parent / name) for name in sorted(named)}
     whole = hashlib.sha256(hashlib.sha256(content).digest())
     for name, digest in files.items():
         whole.update(f"{name}\0{digest}\0".encode())

@@ -1,82 +1,38 @@
 """What a recipe says: how to get, build and prove one package (``recipe.toml``, edition 1).
 
 The one source of the reader, the JSON schema and the reference page. Unknown keys are refused, values are
-frozen, and texts that reach a command line have a pattern (ASCII: Unicode classes take the validator 10 ms
-to compile). What concerns several keys or files is checked by :mod:`buildkit.recipe.checks`.
+frozen. What concerns several keys or files is checked by :mod:`buildkit.recipe.checks`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from buildkit.recipe.quantities import DURATION_PATTERN, SIZE_PATTERN, parse_duration, parse_size
+from buildkit.recipe.fields import (
+    GIT_URL_PATTERN,
+    PROJECT_PATTERN,
+    REV_PATTERN,
+    SHA256_PATTERN,
+    Duration,
+    Environment,
+    Flag,
+    Inside,
+    Line,
+    Module,
+    Name,
+    NativeName,
+    PackageName,
+    Pattern,
+    Proof,
+    Requirement,
+    Size,
+    Variable,
+    VersionText,
+)
 
 EDITION = 1
-
-NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
-VERSION_PATTERN = r"^[0-9][0-9A-Za-z.+!_-]*$"
-# Nothing here may begin with a dash: git would take it for an option of ssh.
-_USER, _HOST = "[A-Za-z0-9_][A-Za-z0-9_.-]*", "[A-Za-z0-9][A-Za-z0-9.-]*"
-GIT_URL_PATTERN = (
-    f"^(https://{_HOST}(:[0-9]+)?/[!-?A-~]+|ssh://({_USER}@)?{_HOST}(:[0-9]+)?/[!-~]+|{_USER}@{_HOST}:[!-,.-~][!-~]*)$"
-)
-REV_PATTERN = r"^([0-9a-f]{40}|[0-9a-f]{64})$"
-SHA256_PATTERN = r"^[0-9a-f]{64}$"
-PROJECT_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
-REQUIREMENT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]* ?(\[[A-Za-z0-9._, -]*\])? ?([<>=!~;][ -~]*)?$"
-VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
-MODULE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
-PROOF_PATTERN = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*$"
-HEADER_PATTERN = r"^[A-Za-z0-9_+][A-Za-z0-9_.+/-]*$"
-PACKAGE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.+:-]*$"
-
-MEANING = {
-    NAME_PATTERN: "a name of small letters, digits, '.', '_' and '-'",
-    VERSION_PATTERN: "a version such as 1.2.3",
-    GIT_URL_PATTERN: "an https:// or ssh:// URL without a password (for a repository on this disk, give "
-    "--source PATH@REV or use folder)",
-    REV_PATTERN: "a full commit id, 40 (or 64) hexadecimal digits in small letters: tags, branches and short ids move",
-    SHA256_PATTERN: "a SHA-256, 64 hexadecimal digits in small letters",
-    PROJECT_PATTERN: "a project's name on a package index",
-    REQUIREMENT_PATTERN: "a requirement such as 'ninja' or 'pybind11>=2.10' (no URL)",
-    VARIABLE_PATTERN: "the name of an environment variable",
-    MODULE_PATTERN: "a module such as 'package._C'",
-    PROOF_PATTERN: "written 'module:attribute', such as 'package._C:forward_cuda'",
-    HEADER_PATTERN: "a name as it is written in #include or after -l, without < > and blanks",
-    PACKAGE_PATTERN: "a package's name",
-}
-
-Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)]
-VersionText = Annotated[str, Field(pattern=VERSION_PATTERN, max_length=100)]
-Inside = Annotated[str, Field(min_length=1, max_length=400)]
-Requirement = Annotated[str, Field(pattern=REQUIREMENT_PATTERN, max_length=400)]
-Variable = Annotated[str, Field(pattern=VARIABLE_PATTERN, max_length=200)]
-Module = Annotated[str, Field(pattern=MODULE_PATTERN, max_length=400)]
-Proof = Annotated[str, Field(pattern=PROOF_PATTERN, max_length=400)]
-NativeName = Annotated[str, Field(pattern=HEADER_PATTERN, max_length=400)]
-PackageName = Annotated[str, Field(pattern=PACKAGE_PATTERN, max_length=200)]
-Line = Annotated[str, Field(max_length=400)]
-
-Flag = Annotated[bool, Field(strict=True)]
-Environment = Annotated[dict[Variable, str], Field(json_schema_extra={"additionalProperties": False})]
-
-
-def _size(value: Any) -> int:
-    if not isinstance(value, str):
-        raise ValueError("write a size with its unit, in quotes, such as '2.5 GiB'")
-    return parse_size(value)
-
-
-def _duration(value: Any) -> int:
-    if not isinstance(value, str):
-        raise ValueError("write a duration with its unit, in quotes, such as '30 min'")
-    return parse_duration(value)
-
-
-Size = Annotated[int, BeforeValidator(_size), WithJsonSchema({"type": "string", "pattern": SIZE_PATTERN})]
-Duration = Annotated[int, BeforeValidator(_duration), WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN})]
 
 
 def _dashed(name: str) -> str:
@@ -157,15 +113,53 @@ class Version(Section):
         return self
 
 
-class Patch(Section):
-    """A unified diff (paths a/... and b/...) that the source needs."""
+class Rewrite(Section):
+    """Text that is replaced wherever it stands, whatever the lines around it are: for what many versions share."""
 
-    file: Inside = Field(description="The diff, relative to the recipe's folder.")
+    files: tuple[Inside, ...] = Field(min_length=1, description="Globs of the files, such as `**/*.cu`.")
+    find: Pattern = Field(description="Regular expression (Python's) for what is replaced; `^` and `$` are of a line.")
+    replace: Line = Field(description="What stands there instead, as it is (groups are not filled in).")
+
+
+class Patch(Section):
+    """What of the source has to be changed: exactly one of file and rewrite. One that the source does not need any
+    more is reported, and is no failure; a diff that does not fit is one."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["file"]}, {"required": ["rewrite"]}]})
+
+    file: Inside | None = Field(
+        None, description="A unified diff (paths a/... and b/...), relative to the recipe's folder."
+    )
+    rewrite: Rewrite | None = Field(
+        None,
+        description="Text to replace wherever it stands.",
+    )
     when: Line = Field(
         "", description="Condition over torch, cuda, python, gcc, version and device; empty: always applied."
     )
     reason: Line = Field(min_length=1, description="What would happen without it, in one sentence.")
     link: Line = Field("", description="Where the problem is reported or fixed upstream.")
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Patch:
+        if (self.file is None) == (self.rewrite is None):
+            said = "it has none" if self.file is None else "it has both"
+            raise ValueError(f"a patch needs exactly one of file and rewrite; {said}")
+        return self
+
+    @property
+    def label(self) -> str:
+        """What it is called where people read of it."""
+        if self.rewrite is not None:
+            return f"rewrite of {', '.join(self.rewrite.files)}"
+        return (self.file or "").rpartition("/")[2]
+
+
+class ConditionalEnvironment(Section):
+    """Variables that some builds need."""
+
+    when: Line = Field(min_length=1, description="Condition, as a patch's.")
+    env: Environment = Field(description="Set where it holds; later ones win.")
 
 
 class BuildSection(Section):
@@ -199,12 +193,13 @@ class BuildSection(Section):
     env: Environment = Field(default_factory=dict, description="Environment of every build.")
     env_cuda: Environment = Field(default_factory=dict, description="Added to env when CUDA is asked for.")
     env_cpu: Environment = Field(default_factory=dict, description="Added to env for a CPU-only build.")
+    env_when: tuple[ConditionalEnvironment, ...] = Field((), description="Added to these where a condition holds.")
     pass_env: tuple[Variable, ...] = Field(
         (), description="Variables of the caller's environment that the build may see; each becomes part of the key."
     )
 
     def environment(self, device: str) -> dict[str, str]:
-        """The variables that a build for ``device`` (``cuda`` or ``cpu``) sets."""
+        """The variables that a build for ``device`` (``cuda`` or ``cpu``) sets under no condition."""
         return {**self.env, **(self.env_cuda if device == "cuda" else self.env_cpu)}
 
 

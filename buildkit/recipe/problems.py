@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from buildkit.errors import RecipeError
-from buildkit.recipe.model import MEANING, Recipe, Section
+from buildkit.recipe.fields import MEANING
+from buildkit.recipe.model import Recipe, Section
 from buildkit.recipe.suggest import did_you_mean
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,13 @@ from buildkit.recipe.schema import recipe_schema, schema_text
 BEGIN = "<!-- fields: begin (made from buildkit/recipe/model.py) -->"
 END = "<!-- fields: end -->"
 
-_TITLES = {"version": "[[version]]", "patch": "[[patch]]", "license": "license = { ... }"}
+_TITLES = {
+    "version": "[[version]]",
+    "patch": "[[patch]]",
+    "license": "license = { ... }",
+    "patch.rewrite": "rewrite = { ... } of a patch",
+    "build.env-when": "[[build.env-when]]",
+}
 _SPECIAL = {SIZE_PATTERN: "size", DURATION_PATTERN: "duration"}
 _PLAIN = {"string": "text", "boolean": "true or false", "integer": "number"}
 
@@ -20,12 +27,19 @@ _PLAIN = {"string": "text", "boolean": "true or false", "integer": "number"}
 def field_tables() -> str:
     """One Markdown table for the top of the file and one for each of its tables."""
     schema = recipe_schema()
-    parts = ["### Top of the file", _table(schema, schema)]
-    for key, field in schema["properties"].items():
+    parts = ["### Top of the file", _table(schema, schema), *_tables_below(schema, schema, "")]
+    return "\n\n".join(parts)
+
+
+def _tables_below(schema: dict[str, Any], above: dict[str, Any], path: str) -> Iterator[str]:
+    for name, field in above["properties"].items():
+        key = f"{path}{name}"
         section = _referred(schema, field)
         if section is not None:
-            parts += [f"### `{_TITLES.get(key, f'[{key}]')}`", section["description"], _table(schema, section)]
-    return "\n\n".join(parts)
+            yield f"### `{_TITLES.get(key, f'[{key}]')}`"
+            yield section["description"]
+            yield _table(schema, section)
+            yield from _tables_below(schema, section, f"{key}.")
 
 
 def with_tables(page: str) -> str:
@@ -78,6 +92,7 @@ def _by_name(field: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _referred(schema: dict[str, Any], field: dict[str, Any]) -> dict[str, Any] | None:
-    reference = field.get("$ref") or field.get("items", {}).get("$ref")
+    optional = next((one.get("$ref") for one in field.get("anyOf", []) if "$ref" in one), None)
+    reference = field.get("$ref") or field.get("items", {}).get("$ref") or optional
     found = schema["$defs"][reference.rpartition("/")[2]] if reference else None
     return found if isinstance(found, dict) else None

@@ -51,7 +51,7 @@ def _sources(loaded: LoadedRecipe) -> Iterator[Problem]:
 
 def _files(loaded: LoadedRecipe) -> Iterator[Problem]:
     for index, patch in enumerate(loaded.recipe.patches):
-        if not _DIFF.search((loaded.folder / patch.file).read_bytes()):
+        if patch.file is not None and not _DIFF.search((loaded.folder / patch.file).read_bytes()):
             yield Problem(("patch", index, "file"), f"{patch.file} is no unified diff with a/ and b/ paths")
     probe = loaded.recipe.verify.probe
     if probe is not None:

@@ -32,6 +32,15 @@ def patches_that_apply(recipe: Recipe, values: Mapping[str, str]) -> tuple[Patch
     return tuple(patch for patch in recipe.patches if applies(patch.when, values))
 
 
+def environment_of(recipe: Recipe, values: Mapping[str, str]) -> dict[str, str]:
+    """The variables that a build sets, with those whose condition holds (``values`` as for conditions)."""
+    environment = recipe.build.environment(values.get("device", "cuda"))
+    for more in recipe.build.env_when:
+        if applies(more.when, values):
+            environment |= more.env
+    return environment
+
+
 def build_section_sha256(
     loaded: LoadedRecipe, *, version: Version | None = None, values: Mapping[str, str] | None = None
 ) -> str:
@@ -45,16 +54,18 @@ def build_section_sha256(
     """
     recipe = loaded.recipe
     patches = recipe.patches if values is None else patches_that_apply(recipe, values)
-    device = (values or {}).get("device")
-    environment = {"env": recipe.build.env, "env-cuda": recipe.build.env_cuda, "env-cpu": recipe.build.env_cpu}
+    build = recipe.build
+    environment: object = [build.env, build.env_cuda, build.env_cpu, [(one.when, one.env) for one in build.env_when]]
+    if values is not None:
+        environment = environment_of(recipe, values)
     content = {
         "edition": recipe.edition,
         "version": (version or recipe.versions[0]).model_dump(mode="json", by_alias=True),
         "requires": recipe.build.requires,
         "config-settings": recipe.build.config_settings,
-        "environment": recipe.build.environment(device) if device else environment,
+        "environment": environment,
         "pass-env": sorted(recipe.build.pass_env),
-        "patches": [loaded.files[patch.file] for patch in patches],
+        "patches": [loaded.patch_sha256(patch) for patch in patches],
         "system": recipe.system.model_dump(mode="json", by_alias=True),
         "runtime-requires": recipe.runtime.requires,
     }

@@ -6,7 +6,8 @@ import json
 import re
 
 from buildkit.errors import UsageError
-from buildkit.recipe.model import EDITION, NAME_PATTERN
+from buildkit.recipe.fields import NAME_PATTERN
+from buildkit.recipe.model import EDITION
 
 _PLACEHOLDER_SHA256 = "0" * 64
 _PLACEHOLDER_REV = "0" * 40

@@ -28,18 +28,25 @@ class Hunk:
     """The number of its ``@@`` line in the patch file."""
 
 
-def apply_patch(tree: Path, patch_file: Path) -> None:
-    """Apply a unified diff (``-p1``), whole or not at all. Raises :class:`PatchFailed` naming file and hunk."""
+def apply_diff(tree: Path, patch_file: Path) -> bool:
+    """Apply a unified diff (``-p1``), whole or not at all; False where all of it is in the source already.
+
+    Raises :class:`PatchFailed` naming file and hunk.
+    """
     try:
         text = patch_file.read_bytes().decode("utf-8", "surrogateescape")
     except OSError as error:
         raise PatchFailed(f"the patch {_shown(patch_file)} cannot be read", evidence=str(error)) from error
     hunks = parse_hunks(text)
     _refuse_outside(tree, patch_file, text, hunks)
+    whole = str(patch_file.resolve())
     for words in (["--check"], []):
-        done = _git_apply(tree, [*words, "--", str(patch_file.resolve())])
+        done = _git_apply(tree, [*words, "--", whole])
         if done.returncode != 0:
+            if hunks and _git_apply(tree, ["--check", "--reverse", "--", whole]).returncode == 0:
+                return False
             raise _failure(patch_file, hunks, done.stderr)
+    return True
 
 
 def parse_hunks(text: str) -> list[Hunk]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from buildkit.errors import PatchFailed
-from buildkit.source.patches import apply_patch, parse_hunks
+from buildkit.source.patches import apply_diff, parse_hunks
 from buildkit.source.tree import tree_sha256
 
 PATCH = """\
@@ -46,7 +46,7 @@ def patch(tmp_path: Path, text: str) -> Path:
 
 
 def test_applies(tree: Path, tmp_path: Path) -> None:
-    apply_patch(tree, patch(tmp_path, PATCH))
+    apply_diff(tree, patch(tmp_path, PATCH))
     text = (tree / "src/k.cu").read_text()
     assert "one and a half" in text
     assert "NINE" in text
@@ -55,7 +55,7 @@ def test_applies(tree: Path, tmp_path: Path) -> None:
 def test_applies_inside_another_repository(tree: Path, tmp_path: Path) -> None:
     """A cache below somebody's work tree: git must not take that repository for the tree's."""
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-    apply_patch(tree, patch(tmp_path, PATCH))
+    apply_diff(tree, patch(tmp_path, PATCH))
     assert "NINE" in (tree / "src/k.cu").read_text()
 
 
@@ -63,7 +63,7 @@ def test_git_variables_of_a_hook_do_not_matter(tree: Path, tmp_path: Path, monke
     subprocess.run(["git", "init", "-q", str(tmp_path / "other")], check=True)
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "other/.git"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "other/.git/index"))
-    apply_patch(tree, patch(tmp_path, PATCH))
+    apply_diff(tree, patch(tmp_path, PATCH))
     assert "NINE" in (tree / "src/k.cu").read_text()
 
 
@@ -73,7 +73,7 @@ def test_new_deleted_and_crlf_files(tree: Path, tmp_path: Path) -> None:
         "--- a/dos.h\n+++ b/dos.h\n@@ -1,2 +1,2 @@\n a\r\n-b\r\n+c\r\n"
         "--- a/src/k.cu\n+++ /dev/null\n@@ -1,10 +0,0 @@\n" + "".join(f"-{word}\n" for word in WORDS)
     )
-    apply_patch(tree, patch(tmp_path, text))
+    apply_diff(tree, patch(tmp_path, text))
     assert (tree / "new/deep.txt").read_text() == "hello\n"
     assert (tree / "dos.h").read_bytes() == b"a\r\nc\r\n"
     assert not (tree / "src/k.cu").exists()
@@ -83,7 +83,7 @@ def test_a_hunk_that_fails_is_named_and_nothing_changes(tree: Path, tmp_path: Pa
     (tree / "src/k.cu").write_text("\n".join(["changed" if w == "nine" else w for w in WORDS]) + "\n")
     before = tree_sha256(tree)
     with pytest.raises(PatchFailed) as caught:
-        apply_patch(tree, patch(tmp_path, PATCH))
+        apply_diff(tree, patch(tmp_path, PATCH))
     error = caught.value
     assert error.message == "patches/x.patch does not apply: file src/k.cu, hunk 2 (@@ -8,3 +9,3 @@ int main)"
     assert error.evidence == "patches/x.patch:9: @@ -8,3 +9,3 @@ int main"
@@ -112,7 +112,7 @@ def test_refused(tree: Path, tmp_path: Path, text: str, message: str) -> None:
     (tree / "out").symlink_to(tmp_path)
     before = (tmp_path / "k.cu").read_text()
     with pytest.raises(PatchFailed, match=message):
-        apply_patch(tree, patch(tmp_path, text))
+        apply_diff(tree, patch(tmp_path, text))
     assert (tmp_path / "k.cu").read_text() == before
 
 
@@ -120,7 +120,7 @@ def test_the_persons_git_settings_do_not_matter(tree: Path, tmp_path: Path, monk
     config = tmp_path / "gitconfig"
     config.write_text("[apply]\n\twhitespace = error\n[core]\n\tautocrlf = true\n")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
-    apply_patch(tree, patch(tmp_path, PATCH.replace("+NINE", "+NINE  ")))
+    apply_diff(tree, patch(tmp_path, PATCH.replace("+NINE", "+NINE  ")))
     assert b"NINE  \n" in (tree / "src/k.cu").read_bytes()
 
 
@@ -136,4 +136,4 @@ def test_hunks_are_counted_per_file() -> None:
 
 def test_a_patch_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(PatchFailed, match=r"absent\.patch cannot be read"):
-        apply_patch(tmp_path, tmp_path / "absent.patch")
+        apply_diff(tmp_path, tmp_path / "absent.patch")

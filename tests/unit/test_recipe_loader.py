@@ -18,7 +18,7 @@ from buildkit.recipe.loader import (
     search_path,
 )
 from buildkit.recipe.review import review
-from buildkit.recipe.selection import build_section_sha256, choose_version, patches_that_apply
+from buildkit.recipe.selection import build_section_sha256, choose_version, environment_of, patches_that_apply
 from buildkit.recipe.skeleton import new_recipe_text
 
 TEXT = """\
@@ -60,6 +60,15 @@ B = "1"
 [verify]
 imports = ["sample"]
 probe = "probe.py"
+"""
+
+OLD = 'file = "patches/old.patch"'
+REWRITE = "rewrite = { files = ['*.cu'], find = 'a', replace = 'b' }"
+ENV_WHEN = """\
+[[build.env-when]]
+when = "cuda >= 13 and device == cuda"
+env = { NVCC_FLAGS = "-x" }
+
 """
 
 Make = Callable[..., Path]
@@ -129,6 +138,14 @@ def test_a_path_with_blanks_and_other_letters_and_a_byte_order_mark(make: Make) 
         ('timeout = "20 min"', 'requires = ["torch>=2"]', 28, "torch is chosen by --torch"),
         ('"A sample"', '"A \\u001b[31msample"', 3, "control characters"),
         ('rev = "879', 'subdirectory = "../x"\nrev = "879', 14, "leads out of its folder"),
+        ('file = "patches/old.patch"\n', "", 16, "a patch needs exactly one of file and rewrite; it has none"),
+        ('reason = "old"', f"reason = 'old'\n{REWRITE}", 16, "exactly one of file and rewrite; it has both"),
+        (OLD, REWRITE.replace("find = 'a'", "find = '('"), 17, "patch[0].rewrite.find: '(' is no regular expression"),
+        (OLD, REWRITE.replace("find = 'a'", "find = 'a*'"), 17, "'a*' matches where nothing stands"),
+        (OLD, REWRITE.replace("'b'", "'ba'"), 17, "patch[0].rewrite.replace: 'ba' is found by `find` again"),
+        (OLD, REWRITE.replace("*.cu", "../*.cu"), 17, "leads out of its folder"),
+        ("[verify]", f"{ENV_WHEN}[verify]".replace("cuda", "cud"), 37, "did you mean 'cuda'"),
+        ("[verify]", f"{ENV_WHEN}[verify]".replace("NVCC_FLAGS", "MAX_JOBS"), 38, "is set by cudabuild"),
     ],
 )
 def test_a_problem_names_file_line_and_key(make: Make, old: str, new: str, line: int, said: str) -> None:
@@ -289,6 +306,24 @@ def test_the_section_hash_follows_version_device_and_patch_bytes(make: Make) -> 
     assert section(folder, NEW) == before
     (folder / "patches" / "new.patch").write_text("other")
     assert section(folder, NEW) != before
+
+
+def test_the_section_hash_follows_rewritings_and_conditional_variables(make: Make) -> None:
+    text = TEXT.replace('file = "patches/new.patch"', REWRITE).replace("[verify]", f"{ENV_WHEN}[verify]")
+    values = {**NEW, "cuda": "13.0"}
+    before = section(make(text), values)
+    for old, new in (("'a'", "'c'"), ("'b'", "'c'"), ("*.cu", "*.h"), ('"-x"', '"-y"')):
+        assert section(make(text.replace(old, new)), values) != before
+    older = section(make(text), {**NEW, "cuda": "12.8"})
+    assert older != before
+    assert section(make(text.replace('"-x"', '"-y"')), {**NEW, "cuda": "12.8"}) == older
+
+
+def test_variables_with_a_condition_are_set_where_it_holds(make: Make) -> None:
+    recipe = load_recipe(make(TEXT.replace("[verify]", f"{ENV_WHEN}{ENV_WHEN.replace('-x', '-y')}[verify]"))).recipe
+    assert environment_of(recipe, {"cuda": "13.0", "device": "cuda"}) == {"A": "1", "NVCC_FLAGS": "-y"}
+    assert environment_of(recipe, {"cuda": "12.8", "device": "cuda"}) == {"A": "1"}
+    assert environment_of(recipe, {"cuda": "13.0", "device": "cpu"}) == {"A": "1", "B": "1"}
 
 
 def test_versions_and_patches_are_chosen(make: Make) -> None:
