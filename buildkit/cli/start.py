@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if answer is not None:
             answer["seconds"] = round(time.monotonic() - started, 3)
             return _print(answer, as_json="--json" in words)
+        from buildkit.cli.main import main as command_line
     except BrokenPipeError:
         streams.give_up_output()
         return streams.READER_GONE
@@ -36,8 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from buildkit.cli.main import fail
 
         return fail(error, as_json="--json" in words)
-    from buildkit.cli.main import main as command_line
-
     return command_line(words)
 
 

@@ -98,3 +98,25 @@ def test_a_new_terminal_has_the_same_receipt_and_another_setting_has_another() -
 
     assert name(SSH_TTY="/dev/pts/3", XDG_SESSION_ID="7", INVOCATION_ID="1f") == name()
     assert len({name(), name(CFLAGS="-O3"), name(PIP_INDEX_URL="https://index.example")}) == 3
+
+
+EARLY = """
+import sys
+
+class Early:
+    def find_spec(self, name, path, target=None):
+        if name == "buildkit.cli.main":
+            sys.meta_path.remove(self)
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Early())
+from buildkit.cli import start
+sys.exit(start.main(["recipes", "list"]))
+"""
+
+
+def test_an_interrupt_while_modules_are_loaded_is_no_traceback() -> None:
+    done = subprocess.run([sys.executable, "-c", EARLY], capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert "interrupted" in done.stderr
+    assert "Traceback" not in done.stderr
