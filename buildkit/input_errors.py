@@ -60,6 +60,12 @@ class UnknownRecipe(RecipeError):
     kind = "unknown-recipe"
 
 
+class NoCpuForm(RecipeError):
+    """A build for the CPU of a package whose recipe has none."""
+
+    kind = "no-cpu-form"
+
+
 class ConfigError(RecipeError):
     """The configuration file or a CUDABUILD_* variable does not parse."""
 

@@ -24,7 +24,7 @@ from buildkit.build.survey import (
 )
 from buildkit.build.system import system_identity
 from buildkit.build.without_torch import headers_sha256, survey_without_torch
-from buildkit.errors import NoTarget, NoToolkit, TorchMismatch, UnsupportedTarget
+from buildkit.errors import NoCpuForm, NoTarget, NoToolkit, TorchMismatch, UnsupportedTarget
 from buildkit.machine import compat
 from buildkit.machine.arch import runs_on
 from buildkit.plan.decide import TargetChoice, required_grade
@@ -73,6 +73,7 @@ class Prepared:
 def prepare(request: Request, configured: tuple[str, ...], context: Context) -> Prepared:
     """Plan a build. Raises every cause that can be known before anything is compiled."""
     package = packages.choose_package(request, context)
+    _refuse_device(request.device, package)
     machine = survey(request, context)
     reason = ""
     choice: TargetChoice | None = None
@@ -81,7 +82,7 @@ def prepare(request: Request, configured: tuple[str, ...], context: Context) -> 
             choice = targets_asked(request, configured, machine, context)
             _refuse_early(request, choice, context)
         except CPU_CAUSES as error:
-            if request.device != "auto":
+            if not may_be_for_cpu(request, package):
                 raise
             reason, choice = error.message, None
     refuse_unprovable(
@@ -96,6 +97,17 @@ def prepare(request: Request, configured: tuple[str, ...], context: Context) -> 
     wanted = None if choice is None else configured
     device, reason, whole = _surveyed(request, wanted, reason, machine, context, package, source)
     return complete(request, package, source, whole, device, reason, context)
+
+
+def may_be_for_cpu(request: Request, package: Package) -> bool:
+    """Whether a cause of :data:`CPU_CAUSES` leads to a build for the CPU."""
+    return request.device == "auto" and package.loaded.recipe.build.cpu
+
+
+def _refuse_device(device: str, package: Package, why: str = "") -> None:
+    if device == "cpu" and not package.loaded.recipe.build.cpu:
+        hint = "give another torch: --torch VERSION+cuXXX" if why else "leave --device cpu out"
+        raise NoCpuForm(f"{package.name} has no form for the CPU{why}", hint=hint)
 
 
 def _refuse_early(request: Request, choice: TargetChoice, context: Context) -> None:
@@ -130,8 +142,9 @@ def _surveyed(
             if whole.torch.cuda is not None or not whole.torch.present:
                 return "cuda", "", whole
             reason = f"torch {whole.torch.version} is a CPU-only build"
+            _refuse_device("cpu", package, f", and {reason}")
         except CPU_CAUSES as error:
-            if request.device != "auto" or isinstance(error, UnsupportedTarget):
+            if not may_be_for_cpu(request, package) or isinstance(error, UnsupportedTarget):
                 raise
             reason = error.message
     if reason:

@@ -190,6 +190,12 @@ class BuildSection(Section):
         description="Wall-clock limit of the build, from the backend's start.",
         json_schema_extra={"default": "30 min"},
     )
+    cpu: bool = Field(
+        True,
+        strict=True,
+        description="Whether it has a form for the CPU. false: `--device cpu` is refused, and `--device auto` never "
+        "falls back to it.",
+    )
     env: Environment = Field(default_factory=dict, description="Environment of every build.")
     env_cuda: Environment = Field(default_factory=dict, description="Added to env when CUDA is asked for.")
     env_cpu: Environment = Field(default_factory=dict, description="Added to env for a CPU-only build.")

@@ -141,6 +141,12 @@ def test_a_cache_that_is_a_file_is_not_an_empty_one(
     assert "next: set CUDABUILD_CACHE to a folder" in said
 
 
+def test_a_package_without_a_form_for_the_cpu_is_refused_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cumcubes", "--device", "cpu", "--json"]) == 3
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["kind"], error["message"]) == ("no-cpu-form", "cumcubes has no form for the CPU")
+
+
 def test_a_reader_that_has_gone_ends_it_quietly(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
