@@ -16,19 +16,24 @@ import pytest
 
 STRICT = os.environ.get("CUDABUILD_CI") == "1"
 GPU_FOLDER = Path(__file__).parent / "gpu"
+UNIT_FOLDER = Path(__file__).parent / "unit"
 MOST_PROCESSES = 4
 """More of them would only wait for the builds of each other."""
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """For ``-n auto``: no process of its own for the tests of one file, else one for each processor."""
+    """For ``-n auto``: no process of its own for the tests of one file, else one for each processor; for unit tests
+    one more, since some of them wait for processes that they started."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None  # that is xdist's to read
     files = {argument.partition("::")[0] for argument in config.args}
     processes = min(MOST_PROCESSES, len(os.sched_getaffinity(0)))
-    one_file = len(files) == 1 and files.pop().endswith(".py")
-    return 0 if one_file or processes == 1 else processes
+    if len(files) == 1 and next(iter(files)).endswith(".py"):
+        return 0
+    if all(Path(file).resolve().is_relative_to(UNIT_FOLDER) for file in files):
+        return processes + 1
+    return 0 if processes == 1 else processes
 
 
 @pytest.hookimpl(optionalhook=True)

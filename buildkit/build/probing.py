@@ -7,8 +7,11 @@ For an installed package as for a wheel: make a :class:`ProbeSubject` and call :
 from __future__ import annotations
 
 import shutil
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -36,6 +39,8 @@ PROBE_TIMEOUT = 600.0
 """Seconds for a probe; the import of torch and the driver's compilation from PTX are in it."""
 PROBE_MEMORY = 12 << 30
 """Bytes that a probe's processes may have resident; libraries of CUDA alone come to some GiB."""
+ROOM_FOR_BOTH = 4 << 30
+"""Bytes with which two processes may load torch at once."""
 TWIN = Path(__file__).parents[1] / "_native"
 UVM = Path("/dev/nvidia-uvm")
 
@@ -66,21 +71,61 @@ class ProbeSubject:
     protected: Sequence[Path] = field(default=())
 
 
-def probe_stage(subject: ProbeSubject, context: Context, scratch: Path, stage: Running) -> None:
+Ran = Callable[[], tuple[ProbeAnswer, Ending]]
+"""Waits for a probe's process to end; its answer, and how it ended."""
+
+
+@contextmanager
+def ahead(subject: ProbeSubject | None, context: Context, scratch: Path) -> Iterator[Ran | None]:
+    """Run what a probe shows on the CPU beside what the caller does: each of them takes seconds to load torch.
+
+    None where it is for a GPU, or where processors or memory are short. Whoever leaves without waiting ends it.
+    """
+    if subject is None or not _may_run_ahead(subject, context):
+        yield None
+        return
+    unwanted = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(_run, subject, "cpu", context, scratch, unwanted=unwanted)
+        try:
+            yield running.result
+        finally:
+            unwanted.set()
+
+
+def _may_run_ahead(subject: ProbeSubject, context: Context) -> bool:
+    try:
+        if _gpu(subject) is not None or "cpu" not in probe_devices(subject.probe):
+            return False
+    except ProbeFailed:  # the stage will say so
+        return False
+    limits = read_limits(context.environ)
+    return limits.cpus > 1 and memory_budget(limits, None).bytes >= ROOM_FOR_BOTH
+
+
+def _gpu(subject: ProbeSubject) -> Gpu | None:
+    """The GPU that the probe runs on."""
+    fitting = gpu_for(subject.targets, subject.gpus) if subject.device == "cuda" else None
+    return fitting if subject.torch_lib is not None and "cuda" in probe_devices(subject.probe) else None
+
+
+def probe_stage(
+    subject: ProbeSubject, context: Context, scratch: Path, stage: Running, *, ran: Ran | None = None
+) -> None:
     """Run the probe where it can run, and fill in the stage; VerificationFailed for a wrong value or a crash.
 
     A CUDA build without a GPU that runs it is ``not-executed``; what a probe can show on the CPU is then tried and
-    said beside it, and counts for nothing but a failure.
+    said beside it, and counts for nothing but a failure. ``ran``: that half runs already (:func:`ahead`).
     """
-    devices = probe_devices(subject.probe)
-    gpu = gpu_for(subject.targets, subject.gpus) if subject.device == "cuda" else None
-    if gpu is not None and subject.torch_lib is not None and "cuda" in devices:
+    gpu = _gpu(subject)
+    if gpu is not None and subject.torch_lib is not None:
         _on_gpu(subject, subject.torch_lib, gpu, context, scratch, stage)
         return
-    why = _why_not(subject, gpu)
+    devices = probe_devices(subject.probe)
+    why = _why_not(subject, gpu_for(subject.targets, subject.gpus) if subject.device == "cuda" else None)
     if "cpu" in devices:
         context.reporter.phase("probe", "on the CPU")
-        _fill(stage, judge_probe(*_run(subject, "cpu", context, scratch)))
+        _fill(stage, judge_probe(*(ran() if ran else _run(subject, "cpu", context, scratch))))
         why = f"{why}; on the CPU its {len(stage.evidence['checks'])} checks passed"
     if subject.device == "cuda" or "cpu" not in devices:
         stage.outcome, stage.detail = "not-executed", why
@@ -133,7 +178,12 @@ def make_device_nodes(environ: Mapping[str, str]) -> None:
 
 
 def _run(
-    subject: ProbeSubject, device: BuiltFor, context: Context, scratch: Path, gpu: Gpu | None = None
+    subject: ProbeSubject,
+    device: BuiltFor,
+    context: Context,
+    scratch: Path,
+    gpu: Gpu | None = None,
+    unwanted: threading.Event | None = None,
 ) -> tuple[ProbeAnswer, Ending]:
     """The probe in a process of its own, with a deadline and an upper limit for its memory."""
     folder = scratch / f"probe-{device}"
@@ -155,7 +205,7 @@ def _run(
                 protected=subject.protected,
                 scratch=None,
                 on_line=lines.append,
-                on_sample=partial(_limited, limit),
+                on_sample=partial(_limited, limit, unwanted),
             )
     except ProbeFailed as error:
         error.evidence = f"it was at {read_answer(answer).step}"
@@ -163,7 +213,9 @@ def _run(
     return read_answer(answer), _ending(ended, lines, subject.timeout)
 
 
-def _limited(limit: int, sample: Sample) -> None:
+def _limited(limit: int, unwanted: threading.Event | None, sample: Sample) -> None:
+    if unwanted is not None and unwanted.is_set():
+        raise ProbeFailed("the probe was ended: nobody waits for it any more")
     if sample.memory > limit:
         raise ProbeFailed(
             f"the probe used more than {format_size(limit)} of memory and was ended",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -28,6 +29,7 @@ from buildkit.verify.verdict import Grade, Stage, Verdict, make_verdict, valid_h
 
 if TYPE_CHECKING:
     from buildkit.build.canary import Canary
+    from buildkit.build.probing import ProbeSubject
 
 IMPORT_TIMEOUT = 300.0
 """Seconds for one import of torch and the package; slow disks and cold caches need most of it."""
@@ -150,38 +152,43 @@ def not_built(subject: Subject, canary: Stage) -> Verdict:
 def _stages(
     wheel: Path, subject: Subject, context: Context, recorder: Recorder, scratch: Path, log: Path | None
 ) -> None:
+    from buildkit.build.probing import ahead, probe_stage
     from buildkit.build.smoking import smoke_stage
 
     context.reporter.phase("audit", "device code and linked libraries")
     with recorder.stage("audit") as stage:
         audit = _audit(wheel, subject, scratch / "unpacked", log)
         stage.evidence = audit.evidence
-    python = scratch / "env" / "bin" / "python"
-    with recorder.stage("import") as stage:
-        context.reporter.phase("import", "in a clean environment")
-        environment = proof_environment(scratch, context)
-        make_proof_environment(
-            scratch / "env",
-            wheel=wheel,
-            requirements=subject.loaded.recipe.runtime.requires,
-            python=subject.python,
-            loan=subject.loan,
-            links=make_links(subject.loan, context.places.borrowed),
-            installer=context.installer(),
-        )
-        found = run_imports(
-            python,
-            imports=subject.loaded.recipe.verify.imports or _own_modules(audit),
-            cuda_proof=subject.loaded.recipe.verify.cuda_proof,
-            env=environment,
-            timeout=IMPORT_TIMEOUT,
-            device=subject.device,
-            scratch=scratch,
-            torch=subject.torch.present,
-        )
-        stage.evidence, stage.outcome, stage.detail = found.evidence(), found.outcome, found.detail
-    smoke_stage(subject, python, environment, scratch, context, recorder)
-    _probe(subject, context, recorder, python, environment, scratch)
+    python, environment = scratch / "env" / "bin" / "python", proof_environment(scratch, context)
+    with ExitStack() as stack:
+        with recorder.stage("import") as stage:
+            context.reporter.phase("import", "in a clean environment")
+            make_proof_environment(
+                scratch / "env",
+                wheel=wheel,
+                requirements=subject.loaded.recipe.runtime.requires,
+                python=subject.python,
+                loan=subject.loan,
+                links=make_links(subject.loan, context.places.borrowed),
+                installer=context.installer(),
+            )
+            probed = _probe_subject(subject, context, python, environment, scratch)
+            ran = stack.enter_context(ahead(probed, context, scratch))
+            found = run_imports(
+                python,
+                imports=subject.loaded.recipe.verify.imports or _own_modules(audit),
+                cuda_proof=subject.loaded.recipe.verify.cuda_proof,
+                env=environment,
+                timeout=IMPORT_TIMEOUT,
+                device=subject.device,
+                scratch=scratch,
+                torch=subject.torch.present,
+            )
+            stage.evidence, stage.outcome, stage.detail = found.evidence(), found.outcome, found.detail
+        smoke_stage(subject, python, environment, scratch, context, recorder)
+        if probed is not None and found.outcome == "passed":
+            with recorder.stage("probe") as stage:
+                probe_stage(probed, context, scratch, stage, ran=ran)
 
 
 def _audit(wheel: Path, subject: Subject, folder: Path, log: Path | None) -> Audit:
@@ -223,35 +230,28 @@ def proof_environment(scratch: Path, context: Context) -> dict[str, str]:
     }
 
 
-def _probe(
-    subject: Subject,
-    context: Context,
-    recorder: Recorder,
-    python: Path,
-    environment: dict[str, str],
-    scratch: Path,
-) -> None:
-    probe = subject.loaded.recipe.verify.probe
-    if probe is None or any(stage.name == "import" and stage.outcome != "passed" for stage in recorder.stages):
-        return
-    from buildkit.build.probing import ProbeSubject, canary_module, probe_stage
+def _probe_subject(
+    subject: Subject, context: Context, python: Path, environment: dict[str, str], scratch: Path
+) -> ProbeSubject | None:
+    """What the recipe's probe is run on; None where it has none."""
+    from buildkit.build.probing import ProbeSubject, canary_module
 
-    unpacked = scratch / "unpacked"
-    with recorder.stage("probe") as stage:
-        asked = ProbeSubject(
-            probe=subject.loaded.folder / probe,
-            device=subject.device,
-            targets=subject.targets,
-            python=python,
-            objects={path.relative_to(unpacked).as_posix(): path for path in shared_objects(unpacked)},
-            torch_lib=subject.torch.location / "torch" / "lib" if subject.torch.present else None,
-            gpus=subject.gpus,
-            driver=subject.driver,
-            environment=environment,
-            mcubes=canary_module(subject.canary.wheel if subject.canary else None, scratch / "mcubes"),
-            protected=[subject.torch.location, context.places.cache, context.places.work],
-        )
-        probe_stage(asked, context, scratch, stage)
+    probe, unpacked = subject.loaded.recipe.verify.probe, scratch / "unpacked"
+    if probe is None:
+        return None
+    return ProbeSubject(
+        probe=subject.loaded.folder / probe,
+        device=subject.device,
+        targets=subject.targets,
+        python=python,
+        objects={path.relative_to(unpacked).as_posix(): path for path in shared_objects(unpacked)},
+        torch_lib=subject.torch.location / "torch" / "lib" if subject.torch.present else None,
+        gpus=subject.gpus,
+        driver=subject.driver,
+        environment=environment,
+        mcubes=canary_module(subject.canary.wheel if subject.canary else None, scratch / "mcubes"),
+        protected=[subject.torch.location, context.places.cache, context.places.work],
+    )
 
 
 def required_here(require: Grade, asked: Grade | None, *, missing: bool) -> Grade:

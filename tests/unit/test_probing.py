@@ -7,19 +7,22 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from processes import wait_until
 
 from buildkit.build.context import Context
 from buildkit.build.places import Places
-from buildkit.build.probing import ProbeSubject, gpu_for, probe_stage
+from buildkit.build.probing import ProbeSubject, ahead, gpu_for, probe_stage
 from buildkit.errors import ProbeFailed
 from buildkit.machine.arch import parse_targets
 from buildkit.machine.gpus import Gpu
 from buildkit.machine.identity import Memo
+from buildkit.machine.limits import read_limits
 from buildkit.progress import Silent
 from buildkit.source.index_settings import read_index_settings
 from buildkit.store.store import Store
@@ -34,9 +37,9 @@ Probe = Callable[..., Stage]
 
 
 @pytest.fixture
-def probe(tmp_path: Path) -> Probe:
-    """Run a probe's text as a stage; the stage as it was recorded, also where it failed."""
-    context = Context(
+def context(tmp_path: Path) -> Context:
+    (tmp_path / "scratch").mkdir()
+    return Context(
         places=Places(tmp_path / "cache", elsewhere=tmp_path / "elsewhere"),
         memo=Memo(tmp_path / "cache" / "memo"),
         store=Store(tmp_path / "cache" / "store"),
@@ -45,28 +48,37 @@ def probe(tmp_path: Path) -> Probe:
         environ=dict(os.environ),
         cwd=tmp_path,
     )
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
 
-    def run(text: str, **changes: Any) -> Stage:
-        (tmp_path / "probe.py").write_text(text)
-        subject = ProbeSubject(
-            **{
-                "probe": tmp_path / "probe.py",
-                "device": "cuda",
-                "targets": parse_targets(["9.0"]),
-                "python": Path(sys.executable),
-                "objects": {},
-                "torch_lib": None,
-                "gpus": (),
-                "driver": "",
-                "environment": dict(os.environ),
-                **changes,
-            }
-        )
-        recorder = Recorder()
-        with contextlib.suppress(ProbeFailed), recorder.stage("probe") as stage:
-            probe_stage(subject, context, scratch, stage)
+
+def subject_of(folder: Path, text: str, **changes: Any) -> ProbeSubject:
+    """A probe's text beside a package for a GPU, without torch."""
+    (folder / "probe.py").write_text(text)
+    values = {
+        "probe": folder / "probe.py",
+        "device": "cuda",
+        "targets": parse_targets(["9.0"]),
+        "python": Path(sys.executable),
+        "objects": {},
+        "torch_lib": None,
+        "gpus": (),
+        "driver": "",
+        "environment": dict(os.environ),
+    }
+    return ProbeSubject(**{**values, **changes})
+
+
+@pytest.fixture
+def probe(tmp_path: Path, context: Context) -> Probe:
+    """Run a probe's text as a stage; the stage as it was recorded, also where it failed."""
+
+    def run(text: str, *, beside: Callable[[], None] | None = None, **changes: Any) -> Stage:
+        subject, recorder = subject_of(tmp_path, text, **changes), Recorder()
+        with ahead(subject if beside else None, context, tmp_path / "scratch") as ran:
+            if beside:
+                assert ran is not None
+                beside()
+            with contextlib.suppress(ProbeFailed), recorder.stage("probe") as stage:
+                probe_stage(subject, context, tmp_path / "scratch", stage, ran=ran)
         return recorder.stages[0]
 
     return run
@@ -90,6 +102,60 @@ def test_a_wrong_cpu_half_fails_a_cuda_build(probe: Probe) -> None:
     assert found.evidence["kind"] == "probe-failed"
     assert found.evidence["line"] == "expected tpu (within 0), got cpu"
     assert found.evidence["checks"][0]["passed"] is False
+
+
+@pytest.fixture
+def two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = read_limits(os.environ)
+    monkeypatch.setattr("buildkit.build.probing.read_limits", lambda _: replace(limits, cpus=2))
+    monkeypatch.setattr("buildkit.build.probing.ROOM_FOR_BOTH", 0)
+
+
+@pytest.mark.usefixtures("two_processors")
+@pytest.mark.parametrize(("expected", "outcome"), [("cpu", "not-executed"), ("tpu", "failed")])
+def test_the_cpu_half_may_run_beside_something_else(probe: Probe, tmp_path: Path, expected: str, outcome: str) -> None:
+    mark = tmp_path / "scratch" / "it-runs"
+    text = BOTH.replace("    yield", f"    open({str(mark)!r}, 'w').close()\n    yield")
+
+    def beside() -> None:
+        assert wait_until(mark.exists)
+
+    assert probe(text.replace('"cpu", "got"', f'"{expected}", "got"'), beside=beside).outcome == outcome
+
+
+@pytest.mark.usefixtures("two_processors")
+def test_one_that_nobody_waits_for_is_ended(probe: Probe, tmp_path: Path) -> None:
+    mark = tmp_path / "scratch" / "it-runs"
+    body = f"    open({str(mark)!r}, 'w').close()\n    import time\n    time.sleep(600)\n    yield"
+
+    def beside() -> None:
+        assert wait_until(mark.exists)
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        probe(BOTH.replace("    yield", body), beside=beside)
+    there = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
+    assert not [line for line in there if str(tmp_path) in line]
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus", "room", "changes"),
+    [
+        (BOTH, 1, 0, {}),
+        (BOTH, 2, 1 << 60, {}),
+        (GOOD, 2, 0, {}),
+        ("DEVICES = 1", 2, 0, {}),
+        (BOTH, 2, 0, {"gpus": (HOPPER,), "torch_lib": Path("/lib")}),
+    ],
+)
+def test_nothing_runs_ahead_on_a_gpu_or_where_there_is_no_room(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, cpus: int, room: int, changes: Any
+) -> None:
+    limits = replace(read_limits(os.environ), cpus=cpus)
+    monkeypatch.setattr("buildkit.build.probing.read_limits", lambda _: limits)
+    monkeypatch.setattr("buildkit.build.probing.ROOM_FOR_BOTH", room)
+    with ahead(subject_of(tmp_path, text, **changes), context, tmp_path / "scratch") as ran:
+        assert ran is None
 
 
 @pytest.mark.parametrize(
