@@ -174,4 +174,5 @@ def _registration(prepared: Prepared, context: Context, folder: Path, jobs: int,
         prior=prepared.package.loaded.recipe.build.memory_per_unit,
         tmpdir=folder / "tmp",
         id=build,
+        processors=limits.cpus,
     )

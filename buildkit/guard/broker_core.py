@@ -121,6 +121,7 @@ class Core:
         cores = Cores(
             max((build.cpus for build in self.builds.values()), default=1),
             {build.token: build.jobs for build in self.builds.values()},
+            max((build.processors for build in self.builds.values()), default=1),
         )
         decision = decide([schedule_unit(unit, now) for unit in waiting], running, pools, cores)
         self._safe_jobs = decision.safe_jobs

@@ -120,6 +120,7 @@ class Desk:
             profile, serial, Path(message.text("tmpdir")) if message.text("tmpdir") else None,
         )  # fmt: skip
         build.name, build.began = message.text("id"), now
+        build.processors = max(1, message.number("processors", cpus))
         build.to_come = dict(profile.package(package).expected_units(build.toolkit))
         build.unknown = not build.to_come
         self._builds[link] = self.core.builds[token] = build

@@ -62,6 +62,8 @@ class Build:
     profile: ProfileFolder
     serial: int
     tmpdir: Path | None = None
+    processors: int = 1
+    """Of the machine, where ``cpus`` may be more because more was asked for."""
     pools: tuple[str, ...] = ()
     groups: list[Group] = field(default_factory=list)
     place: str = ""

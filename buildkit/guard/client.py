@@ -43,6 +43,8 @@ class Registration:
     prior: int = 0
     tmpdir: Path | None = None
     id: str = ""
+    processors: int = 0
+    """Of the machine; ``cpus`` may be more, because more was asked for. 0: as many."""
     token: str = field(default_factory=lambda: secrets.token_hex(16))
 
     def message(self) -> bytes:
@@ -62,6 +64,7 @@ class Registration:
             prior=self.prior,
             tmpdir=self.tmpdir or "",
             id=self.id,
+            processors=self.processors or self.cpus,
         )
 
 

@@ -51,10 +51,16 @@ class Unit:
 
 @dataclass(frozen=True)
 class Cores:
-    """Processors of the machine, and how many units each build may run at once (absent: as many as there are cores)."""
+    """How many units may run at once on the machine, and of each build (absent: as many).
+
+    More may be asked for than there are processors. ``processors``: a unit whose bound is a guess starts only where
+    fewer than these many run (None: as many as ``machine``): beyond them it would win no time, and put what the others
+    have done at risk.
+    """
 
     machine: int
     jobs: Mapping[str, int] = field(default_factory=dict)
+    processors: int | None = None
 
 
 @dataclass(frozen=True)
@@ -124,12 +130,17 @@ class _Board:
         return all(not self.inside(pool) or unit.bound <= self.free(pool) for pool in unit.pools)
 
     def may_start(self, unit: Unit) -> bool:
-        """A core is free and no pool is held (one that is empty is not: something must go on) or starved."""
+        """A core is free, for a guess a processor too, and no pool is held (one that is empty is not: something must
+        go on) or starved."""
         for name in unit.pools:
             pool = self.pools[name]
             if pool.starved or (pool.held and self.inside(name)):
                 return False
-        return not self.crowded()
+        return not self.crowded() and (unit.sure or not self.at_its_processors())
+
+    def at_its_processors(self) -> bool:
+        """As many run as there are processors."""
+        return self.cores.processors is not None and len(self.running) >= self.cores.processors
 
     def start(self, unit: Unit) -> None:
         self.running[unit.name] = unit

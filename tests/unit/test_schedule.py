@@ -125,6 +125,14 @@ def test_the_jobs_of_a_build_are_kept() -> None:
     assert decide(units, [], {"p": Pool(100)}, Cores(3, {"a": 1})).start == (1, 3, 4)
 
 
+def test_no_more_guesses_than_processors_run_at_once() -> None:
+    guesses = [one(name, 1, sure=False) for name in (1, 2, 3)]
+    cores = Cores(9, processors=2)
+    assert decide([*guesses, one(4, 1)], [], {"p": Pool(100)}, cores).start == (1, 2, 4)
+    assert decide(guesses, [one(9, 1)], {"p": Pool(100)}, cores).start == (1,)
+    assert decide(guesses, [one(9, 1)], {"p": Pool(100)}, Cores(9)).start == (1, 2, 3)
+
+
 @pytest.mark.parametrize(("pool", "running", "starts"), [
     (Pool(100, held=True), [], (2,)),
     (Pool(100, held=True), [one(1, 5)], ()),
