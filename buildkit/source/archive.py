@@ -17,7 +17,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, cast
@@ -89,6 +89,26 @@ def read_members(archive: Path, names: tuple[str, ...], *, largest: int = 4 << 2
             if len(found) == len(names):
                 break
     return found
+
+
+def read_texts(
+    archive: Path, wanted: Callable[[str], bool], *, largest: int, most: int
+) -> tuple[list[str], dict[str, bytes]]:
+    """The names of all files below the archive's top folder, and the bytes of those that are wanted.
+
+    Files of more than ``largest`` bytes are not read, nor any once ``most`` bytes were.
+    """
+    names, found, left = [], {}, most
+    with _sound(archive):
+        for member in _members(archive, Limits()):
+            name = member.name.partition("/")[2]
+            if not name or member.kind != "file":
+                continue
+            names.append(name)
+            if wanted(name) and member.content is not None and member.size <= min(largest, left):
+                found[name] = member.content.read(largest)
+                left -= member.size
+    return names, found
 
 
 @contextlib.contextmanager

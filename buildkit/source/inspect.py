@@ -14,14 +14,17 @@ UNIT_ENDINGS = (".cu", ".cpp", ".cc", ".cxx", ".c")
 """Files that a compiler is started for."""
 
 
+_SKIPPED = frozenset({"test", "tests", "example", "examples", "third_party", "benchmark", "benchmarks", "docs"})
+
+
 def count_units(source: FetchedSource) -> int:
     """How many files look like translation units: an upper estimate, tests and examples left out."""
-    skipped = ("test", "tests", "example", "examples", "third_party", "benchmark", "benchmarks", "docs")
-    return sum(
-        1
-        for name in _names(source)
-        if name.endswith(UNIT_ENDINGS) and not any(part in skipped for part in name.split("/")[:-1])
-    )
+    return sum(1 for name in _names(source) if name.endswith(UNIT_ENDINGS) and in_use(name))
+
+
+def in_use(name: str) -> bool:
+    """Whether a file of this path is likely to be a part of what is built."""
+    return _SKIPPED.isdisjoint(name.split("/")[:-1])
 
 
 def runtime_requires(source: FetchedSource) -> tuple[str, ...]:
