@@ -73,6 +73,12 @@ class NoToolkit(MachineError):
     kind = "no-toolkit"
 
 
+class NoCudaCode(MachineError):
+    """CUDA was asked for, and the package (built without a recipe) has no CUDA code at all."""
+
+    kind = "no-cuda-code"
+
+
 class IncompleteToolkit(MachineError):
     """The toolkit lacks headers that torch's own headers include."""
 

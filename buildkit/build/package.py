@@ -6,11 +6,12 @@ import json
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from buildkit.build.context import Context
-from buildkit.errors import RecipeError, UnknownRecipe, UsageError
+from buildkit.errors import NoCudaCode, RecipeError, UnknownRecipe, UsageError
 from buildkit.machine.identity import write_atomically
 from buildkit.plan.request import Request
 from buildkit.recipe.loader import FILE, LoadedRecipe, find_recipe, search_path
@@ -19,6 +20,9 @@ from buildkit.recipe.selection import choose_version
 from buildkit.source.fetch import FetchedSource, fetch_source
 from buildkit.source.metadata import is_project, of_folder
 from buildkit.source.spec import FolderSpec, SdistSpec, SourceSpec, parse_source, spec_of
+
+if TYPE_CHECKING:
+    from buildkit.source.findings import Findings
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Package:
     version: Version | None
     """None where the source was given on the command line: its own version counts."""
     spec: SourceSpec
+    findings: Findings | None = None
+    """What its source says of how it is built; only for one without a recipe, once it was fetched."""
 
     @property
     def has_recipe(self) -> bool:
@@ -89,15 +95,23 @@ def _check_folder(folder: Path, text: str) -> None:
         raise UsageError(f"{text} is not a folder", hint="give a recipe's name, a project's folder, or pypi:NAME")
 
 
-def adhoc_recipe(name: str, folder: Path) -> LoadedRecipe:
-    """A recipe made up for a source that has none: the common switch for CUDA, and the wheel's own modules."""
+def adhoc_recipe(name: str, folder: Path, findings: Findings | None = None) -> LoadedRecipe:
+    """A recipe made up for a source that has none: its switches for CUDA, what its setup.py imports.
+
+    The common switch is among them in any case; what is imported to prove it are the wheel's own modules.
+    """
+    build: dict[str, object] = {"env-cuda": {"FORCE_CUDA": "1"}}
+    if findings is not None:
+        build["requires"] = [text for text, _mark in findings.needs.requires]
+        build["env-cuda"] = {"FORCE_CUDA": "1", **{one.name: one.value for one in findings.switches}}
+        build["env-cpu"] = {one.name: one.value for one in findings.cpu_switches}
     recipe = Recipe.model_validate({
         "edition": 1,
         "name": name,
         "summary": "a source without a recipe",
         "license": {"spdx": "LicenseRef-Unknown", "redistributable": False},
         "version": [{"version": "0", "folder": str(folder)}],
-        "build": {"env-cuda": {"FORCE_CUDA": "1"}},
+        "build": build,
     })  # fmt: skip
     return LoadedRecipe(recipe, folder, "", {})
 
@@ -127,6 +141,32 @@ def fetch(package: Package, context: Context) -> FetchedSource:
         index=context.index,
         offline=context.offline,
         reporter=context.reporter,
+    )
+
+
+def examined(package: Package, source: FetchedSource) -> Package:
+    """The package with what its fetched source says of how it is built. One with a recipe stays as it is."""
+    if package.has_recipe:
+        return package
+    from buildkit.source.findings import find  # reads Python's syntax: a build by recipe needs none of it
+    from buildkit.source.reading import read_source
+
+    findings = find(read_source(source, code=False))
+    if not findings.cuda:  # then every file counts
+        findings = find(read_source(source))
+    loaded = adhoc_recipe(package.name, package.loaded.folder, findings)
+    return replace(package, loaded=loaded, findings=findings)
+
+
+def without_cuda(package: Package) -> NoCudaCode | None:
+    """The cause where a package without a recipe has not a trace of CUDA code in its source; else None."""
+    findings = package.findings
+    if findings is None or findings.has_cuda:
+        return None
+    return NoCudaCode(
+        f"{package.name} has no CUDA code: there is nothing in it to build for a GPU",
+        evidence=f"in its source {findings.NO_CUDA}",
+        hint="for the CPU: --device cpu; where the CUDA code has another home: cudabuild recipes new URL",
     )
 
 

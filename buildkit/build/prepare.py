@@ -24,7 +24,7 @@ from buildkit.build.survey import (
 )
 from buildkit.build.system import system_identity
 from buildkit.build.without_torch import headers_sha256, survey_without_torch
-from buildkit.errors import NoCpuForm, NoTarget, NoToolkit, TorchMismatch, UnsupportedTarget
+from buildkit.errors import NoCpuForm, NoCudaCode, NoTarget, NoToolkit, TorchMismatch, UnsupportedTarget
 from buildkit.machine import compat
 from buildkit.machine.arch import runs_on
 from buildkit.plan.decide import TargetChoice, required_grade
@@ -35,7 +35,7 @@ from buildkit.recipe.model import Patch
 from buildkit.recipe.selection import build_section_sha256, environment_of, patches_that_apply
 from buildkit.source.fetch import FetchedSource
 
-CPU_CAUSES = (TorchMismatch, NoToolkit, NoTarget)
+CPU_CAUSES = (TorchMismatch, NoToolkit, NoTarget, NoCudaCode)
 """With ``--device auto``, these and no others lead to a CPU build; it is said loudly and recorded."""
 
 
@@ -85,6 +85,20 @@ def prepare(request: Request, configured: tuple[str, ...], context: Context) -> 
             if not may_be_for_cpu(request, package):
                 raise
             reason, choice = error.message, None
+    _refuse_unprovable(request, choice, machine, package)
+    source = packages.fetch(package, context)
+    package = packages.examined(package, source)
+    if choice is not None and (cause := packages.without_cuda(package)) is not None:
+        if not may_be_for_cpu(request, package):
+            raise cause
+        reason, choice = cause.message, None
+        _refuse_unprovable(request, choice, machine, package)
+    wanted = None if choice is None else configured
+    device, reason, whole = _surveyed(request, wanted, reason, machine, context, package, source)
+    return complete(request, package, source, whole, device, reason, context)
+
+
+def _refuse_unprovable(request: Request, choice: TargetChoice | None, machine: Machine, package: Package) -> None:
     refuse_unprovable(
         request.require,
         device="cpu" if choice is None else "cuda",
@@ -93,10 +107,6 @@ def prepare(request: Request, configured: tuple[str, ...], context: Context) -> 
         has_probe=package.loaded.recipe.verify.probe is not None,
         package=package.name,
     )
-    source = packages.fetch(package, context)
-    wanted = None if choice is None else configured
-    device, reason, whole = _surveyed(request, wanted, reason, machine, context, package, source)
-    return complete(request, package, source, whole, device, reason, context)
 
 
 def may_be_for_cpu(request: Request, package: Package) -> bool:

@@ -8,17 +8,15 @@ from typing import Any
 
 import click
 
-from buildkit.cli.options import Asked, examples, json_option
+from buildkit.cli.options import Asked, PackageType, examples, json_option
 from buildkit.cli.output import SCHEMA, answer, print_json, say
-from buildkit.errors import CudabuildError, RecipeError, UsageError
+from buildkit.errors import CudabuildError, RecipeError
 from buildkit.recipe.loader import LoadedRecipe, find_recipe, list_recipes, load_recipe, recipe_names, search_path
 
 _FOLDER = click.option("--recipes", "recipes_folder", type=click.Path(path_type=Path), help="Look here first.")
 
 
-@click.group(
-    "recipes", epilog="\b\nExamples:\n  cudabuild recipes list\n  cudabuild recipes new mypkg --sdist mypkg==1.0"
-)
+@click.group("recipes", epilog="\b\nExamples:\n  cudabuild recipes list\n  cudabuild recipes new mypkg")
 def command() -> None:
     """List, show, check and write recipes."""
 
@@ -107,35 +105,31 @@ def check_command(places: tuple[str, ...], recipes_folder: Path | None) -> int:
 @command.command(
     "new",
     epilog=examples(
-        "cudabuild recipes new mypkg --sdist mypkg==1.0",
+        "cudabuild recipes new mypkg==1.0",
+        "cudabuild recipes new https://example.org/someone/mypkg@v1.0",
+        "cudabuild recipes new ./mypkg --name mine",
         "cudabuild recipes new mypkg --git https://example.org/mypkg@0123456789abcdef0123456789abcdef01234567",
     ),
 )
-@click.argument("name")
+@click.argument("what", type=PackageType(), metavar="NAME[==VERSION]|URL[@COMMIT]|PATH")
 @click.option("--sdist", metavar="NAME==VERSION", help="Start from a source distribution on the index.")
 @click.option("--git", metavar="URL@COMMIT", help="Start from a git repository.")
+@click.option("--name", metavar="NAME", help="Call the recipe so, and not after its project.")
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("recipes"), show_default=True)
-def new_command(name: str, sdist: str | None, git: str | None, folder: Path) -> int:
-    """Write a commented recipe to fill in."""
-    place = folder / name / "recipe.toml"
-    if place.exists():
-        raise UsageError(f"{place} is there already", hint="edit it, or choose another name")
-    text = _skeleton(name, sdist, git)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(text, encoding="utf-8")
-    answer(str(place))
-    say(f"edit it, then: cudabuild recipes check {place.parent}")
-    return 0
+@click.option("--blank", is_flag=True, help="Fetch nothing: an empty recipe of that name.")
+@click.option("--offline", is_flag=True, help="Use only what is in the cache.")
+@click.option("--find-links", multiple=True, metavar="DIR|URL", help="More places to find packages in.")
+def new_command(
+    what: str, sdist: str | None, git: str | None, name: str | None, folder: Path, blank: bool, **options: Any
+) -> int:
+    """Look at a source and write a commented recipe for it.
 
+    WHAT is a project on the package index, a repository's URL (with a commit, tag or branch; else its HEAD), or a
+    project's folder (with a slash in it). Nothing of the source is run; each finding is a comment with its place.
+    """
+    from buildkit.cli.recipes_new import write_new
 
-def _skeleton(name: str, sdist: str | None, git: str | None) -> str:
-    from buildkit.recipe.skeleton import new_recipe_text
-
-    if git is not None:
-        url, _, rev = git.rpartition("@")
-        return new_recipe_text(name, git=url or git, rev=rev if url else None)
-    project, _, version = (sdist or name).partition("==")
-    return new_recipe_text(name, sdist=project, version=version or "0.1.0")
+    return write_new(what, name=name, sdist=sdist, git=git, folder=folder, look=not blank, asked=Asked.read(options))
 
 
 @command.command("schema", epilog=examples("cudabuild recipes schema > recipe.schema.json"))

@@ -43,11 +43,12 @@ def read_cmake(files: Mapping[str, str]) -> CMakeScript:
     plain = {name: _COMMENT.sub(_blank, text) for name, text in files.items()}
 
     def found(pattern: re.Pattern[str]) -> tuple[Mark, ...]:
-        return tuple(
-            Mark(" ".join(match[0].split()), name, text.count("\n", 0, match.start()) + 1)
+        marks = (
+            Mark(_shown(match[0]), name, text.count("\n", 0, match.start()) + 1)
             for name, text in plain.items()
             for match in pattern.finditer(text)
         )
+        return tuple(dict.fromkeys(marks))
 
     return CMakeScript(
         cuda=found(_LANGUAGE),
@@ -57,6 +58,11 @@ def read_cmake(files: Mapping[str, str]) -> CMakeScript:
         targets=found(_TARGETS),
         network=found(_NETWORK),
     )
+
+
+def _shown(text: str) -> str:
+    """On one line, with the bracket that the pattern left open."""
+    return " ".join(text.split()) + (")" if "(" in text and ")" not in text else "")
 
 
 def _blank(match: re.Match[str]) -> str:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from typing import ClassVar
 
 from buildkit.source.cmake_script import CMakeScript, read_cmake
 from buildkit.source.inspect import UNIT_ENDINGS, in_use
@@ -25,12 +26,17 @@ _TRACE = re.compile(
 )
 """Words of CUDA code that is made, found or compiled in another way than by the usual three."""
 _LANGUAGE_ELSEWHERE = re.compile(r"project\s*\(.*['\"]cuda['\"]|cuda_(?:library|binary)\s*\(|rules_cuda")
+_CPU_SWITCH = re.compile(r"(^|_)(NO_CUDA|ONLY_CPU|CPU_ONLY|FORCE_CPU|SKIP_CUDA(_BUILD|_EXT)?|DISABLE_CUDA)$")
+_CUDA_SWITCH = re.compile(r"(^|_)(FORCE_CUDA|FORCE_BUILD|(WITH|USE|ENABLE|BUILD)_CUDA(_EXT)?)$")
+_OTHER_SWITCH = re.compile(r"(^|_)(FORCE|NVCC_FLAGS|NVCC_APPEND_FLAGS|MAX_JOBS|NO_NINJA)(_|$)|CUDA_ARCH")
 _DEFINED = re.compile(r"\b(?:m|module)\.(?:def|impl)\(\s*\"([A-Za-z_]\w*)\"")
 
 
 @dataclass(frozen=True)
 class Findings:
     """Everything found; places are ``file:line`` inside the source."""
+
+    NO_CUDA: ClassVar[str] = "no CUDA code was found: no .cu or .cuh file, no CUDAExtension, no CUDA language in CMake"
 
     stated: Stated
     script: SetupScript
@@ -49,6 +55,11 @@ class Findings:
         return bool(self.cuda or self.traces)
 
     @property
+    def runs_cmake(self) -> bool:
+        """Whether the build runs CMake: a CMakeLists.txt may lie there for another use."""
+        return "setuptools" not in self.stated.backend or self.script.runs_cmake
+
+    @property
     def switches(self) -> tuple[Variable, ...]:
         """Variables that make the build compile for CUDA where no GPU is visible."""
         return tuple(variable for variable in self.script.variables if role(variable.name) == "cuda")
@@ -61,14 +72,11 @@ class Findings:
 
 def role(name: str) -> str:
     """What setting a variable of this name is for: ``cuda``, ``cpu``, ``other`` (worth knowing), or nothing."""
-    if re.search(
-        r"(^|_)(FORCE_NO_CUDA|NO_CUDA|ONLY_CPU|CPU_ONLY|FORCE_CPU|SKIP_CUDA(_BUILD|_EXT)?|DISABLE_CUDA)$", name
-    ):
+    if _CPU_SWITCH.search(name):
         return "cpu"
-    if re.search(r"(^|_)(FORCE_CUDA|FORCE_BUILD|(WITH|USE|ENABLE|BUILD)_CUDA(_EXT)?)$", name):
+    if _CUDA_SWITCH.search(name):
         return "cuda"
-    known = r"(^|_)(FORCE|CUDA_ARCH\w*|CUDA_ARCHITECTURES|NVCC_FLAGS|NVCC_APPEND_FLAGS|MAX_JOBS|NO_NINJA)(_|$)"
-    return "other" if re.search(known, name) or "CUDA_ARCH" in name else ""
+    return "other" if _OTHER_SWITCH.search(name) else ""
 
 
 def find(source: SourceText) -> Findings:
@@ -124,7 +132,7 @@ def _scripts(source: SourceText) -> SetupScript:
 
 
 def _is_cmake(name: str) -> bool:
-    return (name.endswith("CMakeLists.txt") or name.endswith(".cmake")) and in_use(name)
+    return name.endswith(("CMakeLists.txt", ".cmake")) and in_use(name)
 
 
 def _cuda_files(source: SourceText) -> Iterator[Mark]:
@@ -169,7 +177,8 @@ def _submodules(source: SourceText) -> Iterator[Mark]:
 
 
 def _local_modules(source: SourceText) -> frozenset[str]:
-    """Modules that lie in the source itself."""
-    paths = [PurePosixPath(name) for name in source.names]
-    files = {path.stem for path in paths if path.suffix == ".py"}
-    return frozenset(files | {part for path in paths if path.suffix == ".py" for part in path.parts[:-1]})
+    """Modules and packages that lie beside setup.py."""
+    names = {name.removeprefix(f"{source.project}/") for name in source.names}
+    inner = {PurePosixPath(name.removeprefix("src/")) for name in names}
+    files = {path.stem for path in inner if len(path.parts) == 1 and path.suffix == ".py"}
+    return frozenset(files | {path.parts[0] for path in inner if len(path.parts) == 2 and path.name == "__init__.py"})

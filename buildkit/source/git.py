@@ -16,13 +16,13 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from buildkit import process
-from buildkit.errors import CommitMissing, IndexUnreachable, NotCached, SourceError, UsageError
+from buildkit.errors import CommitMissing, NotCached, SourceError, UsageError
 from buildkit.process import redact
 from buildkit.progress import Reporter
 from buildkit.source import metadata
 from buildkit.source.cached import SourceRecord, discard, publish, read_record, staging, write_record
 from buildkit.source.fetched import FetchedSource, from_record
-from buildkit.source.git_command import FETCH_SECONDS, Git
+from buildkit.source.git_command import FETCH_SECONDS, Git, protocols_for, unreachable
 from buildkit.source.index_settings import without_credentials
 from buildkit.source.spec import FULL_COMMIT, GitSpec, checked_url
 from buildkit.source.tree import refuse_links_out, tree_sha256, walk
@@ -100,8 +100,7 @@ class Checkout:
 
 def check_out(checkout: Checkout, tree: Path, repositories: Path) -> None:
     """Fetch the commit into a repository below ``repositories`` and write its files to ``tree``, without ``.git``."""
-    git = _repository(checkout, repositories)
-    _fetch(git, checkout)
+    git = fetch_commit(checkout, repositories)
     tree.mkdir(parents=True, exist_ok=True)
     git.run(f"--work-tree={tree}", "checkout", "--quiet", "--force", "--detach", checkout.rev, timeout=FETCH_SECONDS)
     if checkout.submodules:
@@ -109,17 +108,19 @@ def check_out(checkout: Checkout, tree: Path, repositories: Path) -> None:
             check_out(module, tree / path, repositories)
 
 
+def fetch_commit(checkout: Checkout, repositories: Path) -> Git:
+    """A new repository below ``repositories`` that holds the commit; CommitMissing where the remote one has none."""
+    git = _repository(checkout, repositories)
+    _fetch(git, checkout)
+    return git
+
+
 def _repository(checkout: Checkout, repositories: Path) -> Git:
     repositories.mkdir(parents=True, exist_ok=True)
     folder = repositories / f"{sum(1 for _ in repositories.iterdir())}.git"
     kind = ["--object-format=sha256"] if len(checkout.rev) == 64 else []
     Git().run("init", "--quiet", "--bare", "--template=", *kind, "--", str(folder))
-    # What is allowed is judged on the URL as it is written; where the person's own insteadOf leads is theirs.
-    effective = Git().run("ls-remote", "--get-url", "--", checkout.url).stdout.strip()
-    protocols = {"https", "ssh", *(["file"] if checkout.local else [])}
-    if effective != checkout.url:
-        protocols.add(urlsplit(effective).scheme or "file")
-    return Git(folder, ":".join(sorted(protocols)))
+    return Git(folder, protocols_for(checkout.url, local=checkout.local))
 
 
 def _fetch(git: Git, checkout: Checkout) -> None:
@@ -130,7 +131,7 @@ def _fetch(git: Git, checkout: Checkout) -> None:
         everything = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
         full = git.run(*words, "--", checkout.url, *everything, check=False, timeout=FETCH_SECONDS)
         if full.returncode != 0:
-            raise _unreachable(checkout, full)
+            raise unreachable(checkout.url, full)
     kind = git.run("cat-file", "-t", checkout.rev, check=False)
     if kind.stdout.strip() != "commit":
         raise CommitMissing(
@@ -138,16 +139,6 @@ def _fetch(git: Git, checkout: Checkout) -> None:
             evidence=process.last_line(redact(shallow.stderr)) or kind.stdout.strip() or "not found after fetching all",
             hint=f"correct `rev`: git ls-remote {redact(checkout.url)}",
         )
-
-
-def _unreachable(checkout: Checkout, answer: process.Completed) -> IndexUnreachable:
-    lines = [line.strip() for line in redact(answer.stderr).splitlines() if line.strip()]
-    telling = [line for line in lines if line.startswith(("fatal:", "ERROR:", "error:"))]
-    return IndexUnreachable(
-        f"cannot fetch from {redact(checkout.url)}",
-        evidence=(telling or lines or ["git said nothing"])[0],
-        hint=f"try it by hand: git ls-remote {redact(checkout.url)} (proxy, login, insteadOf: git config --list)",
-    )
 
 
 def _submodules(git: Git, checkout: Checkout) -> list[tuple[str, Checkout]]:

@@ -6,9 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from buildkit import process
-from buildkit.errors import SourceError
+from buildkit.errors import IndexUnreachable, SourceError
+from buildkit.process import redact
 
 FETCH_SECONDS = 1800.0
 
@@ -72,6 +74,29 @@ class Git:
                 evidence=error.evidence,
                 hint="sudo apt-get install git (dnf install git, conda install git)",
             ) from error
+
+
+def protocols_for(url: str, *, local: bool) -> str:
+    """What git may fetch a URL with, as GIT_ALLOW_PROTOCOL has it; ``local``: the person named a local path.
+
+    What is allowed is judged on the URL as it is written; where the person's own insteadOf leads is theirs.
+    """
+    effective = Git().run("ls-remote", "--get-url", "--", url).stdout.strip()
+    protocols = {"https", "ssh", *(["file"] if local else [])}
+    if effective != url:
+        protocols.add(urlsplit(effective).scheme or "file")
+    return ":".join(sorted(protocols))
+
+
+def unreachable(url: str, answer: process.Completed) -> IndexUnreachable:
+    """The cause where a repository cannot be read from, with the line of git's answer that says why."""
+    lines = [line.strip() for line in redact(answer.stderr).splitlines() if line.strip()]
+    telling = [line for line in lines if line.startswith(("fatal:", "ERROR:", "error:"))]
+    return IndexUnreachable(
+        f"cannot fetch from {redact(url)}",
+        evidence=(telling or lines or ["git said nothing"])[0],
+        hint=f"try it by hand: git ls-remote {redact(url)} (proxy, login, insteadOf: git config --list)",
+    )
 
 
 def environment(environ: Mapping[str, str], protocols: str) -> dict[str, str]:

@@ -13,13 +13,13 @@ from buildkit.source.setup_script import SetupScript
 
 _KNOWN = {
     "Cython": "cython", "numpy": "numpy", "packaging": "packaging", "psutil": "psutil", "requests": "requests",
-    "yaml": "pyyaml", "tqdm": "tqdm", "cmake": "cmake", "skbuild": "scikit-build", "scikit_build_core": "scikit-build-core",
-    "setuptools_scm": "setuptools-scm", "setuptools_rust": "setuptools-rust", "versioneer": "versioneer",
-    "cffi": "cffi", "nanobind": "nanobind", "pybind11_stubgen": "pybind11-stubgen", "jinja2": "jinja2",
-    "cpuinfo": "py-cpuinfo", "einops": "einops", "git": "gitpython", "toml": "toml", "tomli": "tomli", "six": "six",
-    "scipy": "scipy", "filelock": "filelock", "platformdirs": "platformdirs", "typing_extensions": "typing-extensions",
-    "torchvision": "torchvision", "triton": "triton", "pkgconfig": "pkgconfig", "mypy": "mypy", "attr": "attrs",
-    "urllib3": "urllib3", "httpx": "httpx", "certifi": "certifi", "wget": "wget", "dateutil": "python-dateutil",
+    "yaml": "pyyaml", "tqdm": "tqdm", "cmake": "cmake", "skbuild": "scikit-build",
+    "scikit_build_core": "scikit-build-core", "setuptools_scm": "setuptools-scm", "versioneer": "versioneer",
+    "setuptools_rust": "setuptools-rust", "cffi": "cffi", "nanobind": "nanobind", "jinja2": "jinja2", "scipy": "scipy",
+    "pybind11_stubgen": "pybind11-stubgen", "cpuinfo": "py-cpuinfo", "einops": "einops", "git": "gitpython",
+    "toml": "toml", "tomli": "tomli", "six": "six", "filelock": "filelock", "platformdirs": "platformdirs",
+    "typing_extensions": "typing-extensions", "pkgconfig": "pkgconfig", "attr": "attrs", "urllib3": "urllib3",
+    "httpx": "httpx", "certifi": "certifi", "dateutil": "python-dateutil",
 }  # fmt: skip
 """Modules that build scripts import, and the projects that bring them. What is not here is for a person to say:
 a module's name says little about who owns the project of that name on an index."""

@@ -17,7 +17,7 @@ _FETCHING = frozenset(
 )
 _OPTIONAL = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{2,}\Z")
-_OPTION = re.compile(r"--?[a-z][a-z_-]*(?:cuda|gpu|cpu)[a-z_-]*\Z", re.IGNORECASE)
+_OPTION = re.compile(r"\A--(?=[a-z_-]*(?:cuda|gpu|cpu))[a-z_-]+\Z")
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ class SetupScript:
     network: tuple[Mark, ...] = ()
     options: tuple[Mark, ...] = ()
     """Words of its own command line, which no build frontend passes."""
+    runs_cmake: bool = False
     problem: str = ""
     """Why it could not be read."""
 
@@ -109,6 +110,7 @@ class _Reader:
             serial=tuple(self._serial()),
             network=tuple(self._network()),
             options=tuple(self._marks(_OPTION)) if self._reads_arguments() else (),
+            runs_cmake=any("cmake" in text.lower() for text, _line in self._strings()),
         )
 
     def _calls(self) -> Iterator[ast.Call]:
@@ -158,7 +160,7 @@ class _Reader:
     def _pattern(self, node: ast.expr | None) -> str:
         """A name, with {} for what only the running script knows."""
         if isinstance(node, ast.JoinedStr):
-            return "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+            return "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
         return self._text(node) or "{}"
 
     def _variables(self) -> Iterator[Variable]:
@@ -168,15 +170,9 @@ class _Reader:
             if text and _VARIABLE.match(text):
                 yield Variable(text, self._compared(node) or "1", self._file, getattr(node, "lineno", 1))
         for call in self._calls():  # a function of the script's own that reads one: flag("FORCE_CUDA")
-            for argument in call.args[:1]:
-                text = self._text(argument)
-                if (
-                    text
-                    and _VARIABLE.match(text)
-                    and re.search("CUDA|FORCE", text)
-                    and "env" in _last(call.func).lower()
-                ):
-                    yield Variable(text, "1", self._file, call.lineno)
+            text = self._text(call.args[0]) if call.args else None
+            if text and "env" in _last(call.func).lower() and _variable_of(call) is None and _VARIABLE.match(text):
+                yield Variable(text, "1", self._file, call.lineno)
 
     def _compared(self, node: ast.AST) -> str | None:
         """The text for which ``os.getenv(...) == "TRUE"`` holds, through ``.lower()`` and ``int()``."""

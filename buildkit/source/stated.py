@@ -137,9 +137,8 @@ def _declared_licences(
     found = []
     if isinstance(stated, str):
         found.append(Mark(stated, source.inside("pyproject.toml"), _line(source, "pyproject.toml", "license")))
-    for key in ("License-Expression", "License"):
-        if key in metadata:
-            found.append(Mark(metadata[key], source.inside("PKG-INFO"), _line(source, "PKG-INFO", key)))
+    keys = [key for key in ("License-Expression", "License") if key in metadata]
+    found += [Mark(metadata[key], source.inside("PKG-INFO"), _line(source, "PKG-INFO", key)) for key in keys]
     if "license" in script.arguments:
         text, line = script.arguments["license"]
         found.append(Mark(text, source.inside("setup.py"), line))
