@@ -42,6 +42,22 @@ class Package:
         return self.loaded.sha256 != ""
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What was decided for a package without a recipe, and from what."""
+        if self.findings is None:
+            return ()
+        switches = [f"{one.name}={one.value} ({one.file}:{one.line})" for one in self.findings.switches]
+        requires = [f"{text} ({mark.place})" for text, mark in self.findings.needs.requires]
+        return (
+            *([f"no recipe: set for CUDA as setup.py reads it: {', '.join(switches)}"] if switches else []),
+            *([f"no recipe: installed because setup.py imports it: {', '.join(requires)}"] if requires else []),
+            *(
+                f"no recipe: {mark.place} imports {mark.text}, and nothing says which project brings it"
+                for mark in self.findings.needs.unknown
+            ),
+        )
+
+    @property
     def name(self) -> str:
         """The recipe's name."""
         return self.loaded.recipe.name

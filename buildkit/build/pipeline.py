@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from buildkit.build.amending import amended
 from buildkit.build.context import Context
+from buildkit.build.cpu_form import cpu_form_offered
 from buildkit.build.lookup import stored
 from buildkit.build.package import remember_requires
 from buildkit.build.prepare import Prepared, prepare
@@ -164,7 +165,7 @@ def _waiting(context: Context) -> Callable[[], None]:
 def _describe(result: BuildResult, prepared: Prepared) -> None:
     result.recipe, result.device, result.key = prepared.package.name, prepared.device, prepared.key
     result.version, result.subject = prepared.version, Subject.of(prepared)
-    result.notes = [*prepared.survey.machine.gpus.notes, *prepared.survey.notes]
+    result.notes = [*prepared.survey.machine.gpus.notes, *prepared.survey.notes, *prepared.package.notes]
     if prepared.package.has_recipe and (notice := prepared.package.loaded.recipe.license.notice):
         result.notes.append(notice)
 
@@ -212,7 +213,7 @@ def _make(prepared: Prepared, context: Context, result: BuildResult) -> Entry:
     result.build = result.build or records.new_id()
     # Where the canary failed, its log is the one to read.
     result.log = canary.log if canary and canary.error else context.places.logs / f"{result.build}.log"
-    with recorded(records, result):
+    with recorded(records, result), cpu_form_offered(prepared):
         _check_canary(prepared, canary, result)
         return _make_and_prove(prepared, context, result)
 

@@ -1,4 +1,4 @@
-"""``cudabuild recipes``: list, show, check and write recipes."""
+"""``cudabuild recipes``: list, show, check, test and write recipes."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from typing import Any
 
 import click
 
-from buildkit.cli.options import Asked, PackageType, examples, json_option
+from buildkit.cli.options import Asked, PackageType, examples, json_option, plan_options, verbose_option
 from buildkit.cli.output import SCHEMA, answer, print_json, say
-from buildkit.errors import CudabuildError, RecipeError
-from buildkit.recipe.loader import LoadedRecipe, find_recipe, list_recipes, load_recipe, recipe_names, search_path
+from buildkit.recipe.loader import find_recipe, list_recipes, load_recipe, search_path
 
 _FOLDER = click.option("--recipes", "recipes_folder", type=click.Path(path_type=Path), help="Look here first.")
 
 
 @click.group("recipes", epilog="\b\nExamples:\n  cudabuild recipes list\n  cudabuild recipes new mypkg")
 def command() -> None:
-    """List, show, check and write recipes."""
+    """List, show, check, test and write recipes."""
 
 
 def _search(recipes_folder: Path | None) -> tuple[Path, ...]:
@@ -30,31 +29,22 @@ def _search(recipes_folder: Path | None) -> tuple[Path, ...]:
 @_FOLDER
 @json_option
 def list_command(recipes_folder: Path | None, as_json: bool) -> int:
-    """List the recipes that a name is looked up in, nearest place first."""
+    """List the recipes that a name is looked up in, with the grade of the last build of each that is stored here."""
+    from buildkit.cli.recipes_list import listing, table
+
     listed = list_recipes(_search(recipes_folder))
-    found = [_row(each.loaded) for each in listed if each.loaded is not None]
+    rows = listing([each.loaded for each in listed if each.loaded is not None])
     for each in listed:
         if each.problem is not None:
             say(f"{each.name}: {each.problem.message}")
     if as_json:
-        print_json({"schema": SCHEMA, "recipes": found})
+        print_json({"schema": SCHEMA, "recipes": rows})
         return 0
-    for row in found:
-        answer(f"{row['name']:24} {', '.join(row['versions']):12} {row['license']:18} {row['summary']}")
+    heading, *lines = table(rows)
+    say(heading)  # for eyes: a program that reads the rows gets nothing but rows
+    for line in lines:
+        answer(line)
     return 0
-
-
-def _row(loaded: LoadedRecipe) -> dict[str, Any]:
-    recipe = loaded.recipe
-    return {
-        "name": recipe.name,
-        "versions": [version.version for version in recipe.versions],
-        "summary": recipe.summary,
-        "license": recipe.license.spdx,
-        "redistributable": recipe.license.redistributable,
-        "status": recipe.status,
-        "folder": str(loaded.folder),
-    }
 
 
 @command.command("show", epilog=examples("cudabuild recipes show diso"))
@@ -72,34 +62,46 @@ def show_command(name: str, recipes_folder: Path | None, as_json: bool) -> int:
     return 0
 
 
-@command.command("check", epilog=examples("cudabuild recipes check", "cudabuild recipes check recipes/mypkg"))
+@command.command(
+    "check",
+    epilog=examples(
+        "cudabuild recipes check", "cudabuild recipes check recipes/mypkg", "cudabuild recipes check mypkg --online"
+    ),
+)
 @click.argument("places", nargs=-1, metavar="[FOLDER|NAME]...")
 @_FOLDER
-def check_command(places: tuple[str, ...], recipes_folder: Path | None) -> int:
+@click.option("--online", is_flag=True, help="Fetch the sources, and ask their repositories for the pinned commits.")
+@click.option("--find-links", multiple=True, metavar="DIR|URL", help="More places to find packages in.")
+def check_command(places: tuple[str, ...], recipes_folder: Path | None, online: bool, **options: Any) -> int:
     """Check recipes: all of them, or the ones named. Every problem is told with its file, line and key.
 
-    What builds and would prove little (no probe, no cuda-proof) is said, and is no failure.
+    Patches and variables are checked against sources that are in the cache or a folder, or with --online. What
+    builds and would prove little (no probe, no cuda-proof) is said, and is no failure; nor is a missing network.
     """
-    from buildkit.recipe.review import review
+    from buildkit.cli.recipes_check import check
 
-    folders = _search(recipes_folder)
-    failed: list[tuple[str, str]] = []
-    names = places or tuple(recipe_names(folders))
-    for place in names:
-        try:
-            loaded = load_recipe(Path(place)) if Path(place).exists() else find_recipe(place, folders)
-            advice = review(loaded)
-        except CudabuildError as error:
-            say(f"{place}: {error.message}")
-            failed.append((place, error.hint))
-            continue
-        for line in advice:
-            say(line)
-        answer(f"{loaded.recipe.name}: sound")
-    if failed:
-        unsound = ", ".join(place for place, _ in failed)
-        raise RecipeError(f"{len(failed)} of {len(names)} recipes are not sound: {unsound}", hint=failed[0][1])
-    return 0
+    return check(places, _search(recipes_folder), online=online, asked=Asked.read(options))
+
+
+@command.command("test", epilog=examples("cudabuild recipes test mypkg --target 12.0", "cudabuild recipes test ./mine"))
+@click.argument("place", type=PackageType(), metavar="NAME|FOLDER")
+@plan_options
+@json_option
+@verbose_option
+def test_command(place: str, **options: Any) -> int:
+    """Build a recipe, prove it, and print the stages; the exit code is that of `build`.
+
+    A wheel that is in the store is taken from there, and proven again where its proof is not valid here.
+    """
+    from buildkit.cli.build_command import build_all
+
+    folder = Path(place)
+    if "/" in place and (folder if folder.is_dir() else folder.parent).joinpath("recipe.toml").is_file():
+        loaded = load_recipe(folder)
+        place, options["recipes_folder"] = loaded.recipe.name, loaded.folder.parent
+    else:
+        place = find_recipe(place, _search(options["recipes_folder"])).recipe.name
+    return build_all((place,), {**options, "out": None})
 
 
 @command.command(

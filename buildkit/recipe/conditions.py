@@ -77,6 +77,11 @@ def applies(when: str, values: Mapping[str, str]) -> bool:
     return _holds(parse_condition(when), values)
 
 
+def may_apply(when: str, values: Mapping[str, str]) -> bool:
+    """Whether the condition can hold where only these values are known; RecipeError as for :func:`applies`."""
+    return _may_hold(parse_condition(when), values)
+
+
 @lru_cache(maxsize=256)
 def parse_condition(when: str) -> Condition:
     """The condition as a tree; RecipeError says what is wrong and what can be written."""
@@ -191,6 +196,14 @@ def _holds(condition: Condition, values: Mapping[str, str]) -> bool:
     if condition.variable == "device":
         return (have == condition.value) == (condition.operator == "==")
     return _version_holds(have, condition)
+
+
+def _may_hold(condition: Condition, values: Mapping[str, str]) -> bool:
+    if isinstance(condition, AllOf):
+        return all(_may_hold(part, values) for part in condition.parts)
+    if isinstance(condition, AnyOf):
+        return any(_may_hold(part, values) for part in condition.parts)
+    return condition.variable not in values or _holds(condition, values)
 
 
 def _version_holds(have: str, condition: Comparison) -> bool:

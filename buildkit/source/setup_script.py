@@ -190,7 +190,7 @@ class _Reader:
             right = right.elts[0] if right.elts else right
         if isinstance(right, ast.Constant) and isinstance(right.value, (str, int)):
             value = str(int(right.value)) if isinstance(right.value, bool) else str(right.value)
-            return value if value not in {"", "0"} else None
+            return value if value != "0" and value.isprintable() and 0 < len(value) < 100 else None
         return None
 
     def _imports(self) -> Iterator[Import]:

@@ -21,7 +21,7 @@ from buildkit.plan.request import parse_torch
 
 EVERY_COMMAND = [
     *((name,) for name in COMMANDS),
-    *(("recipes", name) for name in ("list", "show", "check", "new", "schema")),
+    *(("recipes", name) for name in ("list", "show", "check", "test", "new", "schema")),
     *(("cache", name) for name in ("path", "list", "show", "verify")),
 ]
 
