@@ -71,7 +71,7 @@ def commands_text() -> str:
     parts = ["## Shared options", f"What {_listed(PLANNING)} take.", _options(shared)]
     names: set[str | None] = {option.name for option in shared}
     for name, command in commands.items():
-        parts += _section(f"cudabuild {name}", command, "##", names if name in PLANNING else set())
+        parts += _section(f"cudabuild {name}", command, "##", names)
     return "\n\n".join(parts)
 
 
@@ -150,7 +150,8 @@ def write_reference(folder: Path) -> None:
     (folder / "monitor.schema.json").write_text(monitor_schema_text(), "utf-8")
 
 
-def _section(title: str, command: click.Command, level: str, hidden: set[str | None]) -> list[str]:
+def _section(title: str, command: click.Command, level: str, shared: set[str | None]) -> list[str]:
+    hidden = shared if shared <= {item.name for item in command.params} else set()
     arguments = " ".join(_argument(item) for item in command.params if isinstance(item, click.Argument))
     own = [item for item in command.params if isinstance(item, click.Option) and item.name not in hidden]
     parts = [f"{level} {title}"]
@@ -167,7 +168,7 @@ def _section(title: str, command: click.Command, level: str, hidden: set[str | N
         parts.append(f"```\n{_examples(command.epilog)}\n```")
     if isinstance(command, click.Group):
         for name, inner in command.commands.items():
-            parts += _section(f"{title} {name}", inner, "###", set())
+            parts += _section(f"{title} {name}", inner, "###", shared)
     return parts
 
 
