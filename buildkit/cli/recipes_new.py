@@ -65,11 +65,11 @@ def _undrafted(text: str, name: str | None, sdist: str | None, git: str | None) 
     """The bare form, for what nobody has looked at."""
     from buildkit.build.new_recipe import Drafted, blank
     from buildkit.build.package import normalised
-    from buildkit.source.spec import GitSpec, SdistSpec
+    from buildkit.source.git_refs import parsed
+    from buildkit.source.spec import SdistSpec
 
     if git is not None:
-        url, _, rev = git.rpartition("@")
-        return Drafted(blank(name or text, GitSpec(url or git, rev if url else "")), None)
+        return Drafted(blank(name or text, parsed(git)[0]), None)
     project, _, version = (sdist or text.removeprefix("pypi:")).partition("==")
     if "/" in project:
         raise UsageError("--blank goes with a name", hint="leave --blank out: the source is fetched and looked at")

@@ -77,7 +77,9 @@ def from_validation(error: ValidationError) -> tuple[Problem, ...]:
     for item in error.errors(include_url=False):
         location = _plain(item["loc"])
         found.setdefault(location, _in_words(item["type"], location, item))
-    return tuple(Problem(location, text) for location, text in found.items())
+    # A list whose only item is wrong is not empty.
+    inner = {location[:-depth] for location in found for depth in range(1, len(location))}
+    return tuple(Problem(location, text) for location, text in found.items() if location not in inner)
 
 
 def _plain(location: Location) -> Location:

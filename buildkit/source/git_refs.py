@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from buildkit.errors import CommitMissing, UsageError
@@ -28,23 +29,30 @@ def pinned(text: str) -> tuple[GitSpec, str]:
     Without a ref it is HEAD's commit. Raises UsageError for a URL that is not fetched from, CommitMissing where
     there is no such ref, IndexUnreachable.
     """
+    spec, ref = parsed(text)
+    if spec.rev:
+        return spec, ""
+    url, refs = spec.url, list_refs(spec.url)
+    for name in (ref, f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}", f"refs/heads/{ref}"):
+        if name in refs:
+            return replace(spec, rev=refs[name]), name.removesuffix("^{}")
+    raise CommitMissing(
+        f"{redact(url)} has no branch or tag {ref!r}",
+        evidence=f"its tags: {', '.join(_tags(refs)[-8:]) or 'none'}",
+        hint=f"git ls-remote {redact(url)}; a commit needs all of its 40 digits",
+    )
+
+
+def parsed(text: str) -> tuple[GitSpec, str]:
+    """The same without asking the repository: no ``rev`` unless it was written in full, and the ref that was typed."""
     match = _TYPED.match(text)
     if match is None:
         raise UsageError(f"{redact(text)!r} is no repository's URL", hint="write https://HOST/PATH@COMMIT")
     url = checked_url(match["url"], UsageError)
     subdirectory = checked_subdirectory(match["inside"] or ".", UsageError)
     ref = match["ref"] or "HEAD"
-    if FULL_COMMIT.match(ref.lower()):
-        return GitSpec(url, ref.lower(), True, subdirectory), ""
-    refs = list_refs(url)
-    for name in (ref, f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}", f"refs/heads/{ref}"):
-        if name in refs:
-            return GitSpec(url, refs[name], True, subdirectory), name.removesuffix("^{}")
-    raise CommitMissing(
-        f"{redact(url)} has no branch or tag {ref!r}",
-        evidence=f"its tags: {', '.join(_tags(refs)[-8:]) or 'none'}",
-        hint=f"git ls-remote {redact(url)}; a commit needs all of its 40 digits",
-    )
+    rev = ref.lower() if FULL_COMMIT.match(ref.lower()) else ""
+    return GitSpec(url, rev, True, subdirectory), ref
 
 
 def list_refs(url: str, *, local: bool = False) -> dict[str, str]:

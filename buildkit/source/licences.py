@@ -45,7 +45,7 @@ _NAMES: tuple[tuple[str, str], ...] = (
     (r"gplv?[- ]?2", "GPL-2.0-only"),
 )
 _NON_COMMERCIAL = re.compile(
-    r"[^.\n]*\bnon-?\s?commercial(?:ly)?\b[^.\n]*|[^.\n]*\bresearch (?:or|and) evaluation\b[^.\n]*", re.IGNORECASE
+    r"[^\n]*\b(?:non-?\s?commercial(?:ly)?|research (?:or|and) evaluation)\b[^\n]*", re.IGNORECASE
 )
 
 
