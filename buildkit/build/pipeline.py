@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from buildkit.build.amending import amended
 from buildkit.build.context import Context
-from buildkit.build.cpu_form import cpu_form_offered
+from buildkit.build.devices import cpu_form_offered
 from buildkit.build.lookup import stored
 from buildkit.build.package import remember_requires
 from buildkit.build.prepare import Prepared, prepare

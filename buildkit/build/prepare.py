@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from buildkit.build import package as packages
 from buildkit.build.borrow import check_against_loan
 from buildkit.build.context import Context
+from buildkit.build.devices import CPU_CAUSES, may_be_for_cpu, refuse_device
 from buildkit.build.environ import backend_environment, chosen_compiler, passed_variables
 from buildkit.build.label import variant_targets
 from buildkit.build.locks import RequirementLock, find_lock, lock_id, requirement_set, resolve_lock
@@ -24,7 +25,7 @@ from buildkit.build.survey import (
 )
 from buildkit.build.system import system_identity
 from buildkit.build.without_torch import headers_sha256, survey_without_torch
-from buildkit.errors import NoCpuForm, NoCudaCode, NoTarget, NoToolkit, TorchMismatch, UnsupportedTarget
+from buildkit.errors import UnsupportedTarget
 from buildkit.machine import compat
 from buildkit.machine.arch import runs_on
 from buildkit.plan.decide import TargetChoice, required_grade
@@ -34,9 +35,6 @@ from buildkit.plan.request import BuiltFor, Request, Requirement
 from buildkit.recipe.model import Patch
 from buildkit.recipe.selection import build_section_sha256, environment_of, patches_that_apply
 from buildkit.source.fetch import FetchedSource
-
-CPU_CAUSES = (TorchMismatch, NoToolkit, NoTarget, NoCudaCode)
-"""With ``--device auto``, these and no others lead to a CPU build; it is said loudly and recorded."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Prepared:
 def prepare(request: Request, configured: tuple[str, ...], context: Context) -> Prepared:
     """Plan a build. Raises every cause that can be known before anything is compiled."""
     package = packages.choose_package(request, context)
-    _refuse_device(request.device, package)
+    refuse_device(request.device, package)
     machine = survey(request, context)
     reason = ""
     choice: TargetChoice | None = None
@@ -109,17 +107,6 @@ def _refuse_unprovable(request: Request, choice: TargetChoice | None, machine: M
     )
 
 
-def may_be_for_cpu(request: Request, package: Package) -> bool:
-    """Whether a cause of :data:`CPU_CAUSES` leads to a build for the CPU."""
-    return request.device == "auto" and package.loaded.recipe.build.cpu
-
-
-def _refuse_device(device: str, package: Package, why: str = "") -> None:
-    if device == "cpu" and not package.loaded.recipe.build.cpu:
-        hint = "give another torch: --torch VERSION+cuXXX" if why else "leave --device cpu out"
-        raise NoCpuForm(f"{package.name} has no form for the CPU{why}", hint=hint)
-
-
 def _refuse_early(request: Request, choice: TargetChoice, context: Context) -> None:
     """Where torch is named with its CUDA, what cannot be done is refused before gigabytes are fetched."""
     public, _, local = (request.torch or "").partition("+cu")
@@ -152,7 +139,7 @@ def _surveyed(
             if whole.torch.cuda is not None or not whole.torch.present:
                 return "cuda", "", whole
             reason = f"torch {whole.torch.version} is a CPU-only build"
-            _refuse_device("cpu", package, f", and {reason}")
+            refuse_device("cpu", package, f", and {reason}")
         except CPU_CAUSES as error:
             if not may_be_for_cpu(request, package) or isinstance(error, UnsupportedTarget):
                 raise

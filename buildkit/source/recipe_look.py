@@ -12,13 +12,14 @@ from buildkit.errors import CommitMissing, HashMismatch, NotCached, NotOnIndex, 
 from buildkit.process import ProgramFailed
 from buildkit.progress import Reporter
 from buildkit.recipe.conditions import may_apply
+from buildkit.recipe.fields import Environment
 from buildkit.recipe.loader import LoadedRecipe
-from buildkit.recipe.model import Version
-from buildkit.recipe.problems import Problem
+from buildkit.recipe.model import Patch, Version
+from buildkit.recipe.problems import Location, Problem
 from buildkit.source.fetch import FetchedSource, fetch_source, project_root, unpack
 from buildkit.source.git_refs import confirmed
 from buildkit.source.index_settings import IndexSettings
-from buildkit.source.patches import apply_patch
+from buildkit.source.patching import apply_patch
 from buildkit.source.reading import read_source
 from buildkit.source.spec import GitSpec, spec_of
 
@@ -27,6 +28,7 @@ _OF_TOOLS = re.compile(
     r"CUDA_VISIBLE_DEVICES|(C|CXX|CPP|LD|CUDA|MAKE|AR)FLAGS|(C|LIBRARY|C_INCLUDE|CPLUS_INCLUDE)_?PATH|CPATH|SOURCE_DATE_EPOCH|VERBOSE"
 )
 """Variables that compilers and build tools read: a package need not mention them."""
+_NEEDLESS = "needless: the source has no need of it"
 
 
 @dataclass
@@ -56,7 +58,7 @@ class Looker:
                 continue
             source = self._source(index, version, loaded, looked)
             if source is not None:
-                looked.problems += _refused_patches(loaded, version, source)
+                _patches(loaded, version, source, looked)
                 unknown.append(_unknown_variables(loaded, source))
         if unknown:
             looked.notes += _strange(loaded, set.intersection(*unknown))
@@ -103,40 +105,45 @@ def _has_something_to_check(loaded: LoadedRecipe) -> bool:
     return bool(loaded.recipe.patches or _variables(loaded))
 
 
-def _refused_patches(loaded: LoadedRecipe, version: Version, source: FetchedSource) -> Iterator[Problem]:
-    """Patches that apply neither on top of those before them nor alone (two may share out the versions of torch)."""
-    known = {"version": version.version}
-    numbered = [
-        (index, loaded.folder / patch.file)
+def _patches(loaded: LoadedRecipe, version: Version, source: FetchedSource, looked: Looked) -> None:
+    """Try each patch on top of those before it, then alone: two may share out the versions of torch."""
+    wanted = [
+        (index, patch)
         for index, patch in enumerate(loaded.recipe.patches)
-        if patch.file is not None and may_apply(patch.when, known)
+        if may_apply(patch.when, {"version": version.version})
     ]
-    if not numbered:
+    if not wanted:
         return
     with tempfile.TemporaryDirectory(prefix="cudabuild-") as scratch:
         together = project_root(unpack(source, Path(scratch) / "together"), source)
-        for index, file in numbered:
-            if _refused(file, together) is None:
+        for index, patch in wanted:
+            if _outcome(patch, loaded.folder, together) == "":
                 continue
             alone = project_root(unpack(source, Path(scratch) / f"alone-{index}"), source)
-            if (error := _refused(file, alone)) is not None:
-                yield Problem(("patch", index, "file"), f"version {version.version}: {error.message}")
+            said = _outcome(patch, loaded.folder, alone)
+            if said:
+                place = Problem(("patch", index, "rewrite" if patch.rewrite else "file"), f"{version.version}: {said}")
+                (looked.notes if said == _NEEDLESS else looked.problems).append(place)
 
 
-def _refused(file: Path, tree: Path) -> PatchFailed | None:
-    """Why a patch does not apply; None where it was applied."""
+def _outcome(patch: Patch, folder: Path, tree: Path) -> str:
+    """Nothing for a patch that was applied; else why not."""
     try:
-        apply_patch(tree, file)
+        return "" if apply_patch(tree, patch, folder).done else _NEEDLESS
     except PatchFailed as error:
-        return error
-    return None
+        return error.message
 
 
-def _variables(loaded: LoadedRecipe) -> dict[str, str]:
-    """The table in which a recipe sets each of its variables, those of tools left out."""
+def _variables(loaded: LoadedRecipe) -> dict[str, Location]:
+    """Where a recipe sets each of its variables, those of tools left out."""
     build = loaded.recipe.build
-    tables = {"env": build.env, "env-cuda": build.env_cuda, "env-cpu": build.env_cpu}
-    return {name: table for table, names in tables.items() for name in names if not _OF_TOOLS.fullmatch(name)}
+    tables: dict[Location, Environment] = {
+        ("build", "env"): build.env,
+        ("build", "env-cuda"): build.env_cuda,
+        ("build", "env-cpu"): build.env_cpu,
+        **{("build", "env-when", index, "env"): more.env for index, more in enumerate(build.env_when)},
+    }
+    return {name: (*table, name) for table, names in tables.items() for name in names if not _OF_TOOLS.fullmatch(name)}
 
 
 def _unknown_variables(loaded: LoadedRecipe, source: FetchedSource) -> set[str]:
@@ -147,6 +154,6 @@ def _unknown_variables(loaded: LoadedRecipe, source: FetchedSource) -> set[str]:
 
 
 def _strange(loaded: LoadedRecipe, names: set[str]) -> Iterator[Problem]:
-    for name, table in _variables(loaded).items():
+    for name, location in _variables(loaded).items():
         if name in names:
-            yield Problem(("build", table, name), "nothing in the source mentions it: is it spelled right?")
+            yield Problem(location, "nothing in the source mentions it: is it spelled right?")

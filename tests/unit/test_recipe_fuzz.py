@@ -39,6 +39,10 @@ file = "a.patch"
 when = "torch >= 2.12 and device == cuda"
 reason = "it fails"
 
+[[patch]]
+rewrite = { files = ["**/*.cu"], find = "lerp", replace = "mix" }
+reason = "it clashes"
+
 [build]
 torch = true
 requires = ["numpy>=2", "cmake"]
@@ -50,6 +54,10 @@ pass-env = ["HTTPS_PROXY"]
 
 [build.env-cuda]
 FORCE_CUDA = "1"
+
+[[build.env-when]]
+when = "cuda >= 13"
+env = { NVCC_FLAGS = "-O3" }
 
 [system]
 headers = ["Eigen/Dense"]
@@ -67,6 +75,7 @@ LINES = VALID.splitlines()
 VALUES = [
     '""', '"\\u0000"', '"x"', '"../.."', '"/"', '"a\\nb"', '"1.0"', "'''\nx\n'''", "0", "-1", "10000000000000000000000",
     "1.5", "nan", "-inf", "true", "[]", "[1]", '["a", 2]', "[[]]", '["torch"]', "{}", "{ a = 1 }", "{ a.b.c = [] }",
+    '{ files = [], find = "(", replace = "" }', '{ files = ["../*"], find = "a|", replace = "a", more = 1 }',
     "1979-05-27T07:32:00Z", "07:32:00", "1979-05-27", '"https://user:secret@git.example/a"', '"-x"', '"torch >="',
     '"((((torch > 1"', '"9999999999999999 TiB"', '"1e400 min"', '"é"', '"\\ud800"', "", "=", '"' + "x" * 500 + '"',
 ]  # fmt: skip

@@ -67,7 +67,7 @@ def test_a_patch_that_does_not_apply_is_named_with_its_version(tmp_path: Path) -
     looked = look(tmp_path, FOLDER + patch("a") + patch("b"), a=diff("one", "1"), b=diff("nothing", "x"))
     (problem,) = looked.problems
     assert problem.location == ("patch", 1, "file")
-    assert "version 1.0: thing/b.patch does not apply: file setup.py, hunk 1" in problem.text
+    assert "1.0: thing/b.patch does not apply: file setup.py, hunk 1" in problem.text
 
 
 def test_a_patch_for_another_version_is_left_out(tmp_path: Path) -> None:
@@ -76,12 +76,25 @@ def test_a_patch_for_another_version_is_left_out(tmp_path: Path) -> None:
     assert looked.problems == []
 
 
-def test_a_variable_that_the_source_does_not_mention_is_said(tmp_path: Path) -> None:
-    env = '[build.env-cuda]\nTHING_FORCE_CUDA = "1"\nTHING_FORCE_CDUA = "1"\nCMAKE_ARGS = "-G"\nCXXFLAGS = "-O1"\n'
-    looked = look(tmp_path, FOLDER + env)
+def test_a_patch_that_the_source_has_already_is_said(tmp_path: Path) -> None:
+    rewrite = '[[patch]]\nrewrite = { files = ["*.py"], find = "^nothing$", replace = "x" }\nreason = "a test"\n'
+    looked = look(tmp_path, FOLDER + patch("a") + rewrite, a=diff("uno", "one", SETUP.replace("one", "uno")))
     assert looked.problems == []
     assert told(looked) == [
-        ("build.env-cuda.THING_FORCE_CDUA", "nothing in the source mentions it: is it spelled right?")
+        ("patch.0.file", "1.0: needless: the source has no need of it"),
+        ("patch.1.rewrite", "1.0: needless: the source has no need of it"),
+    ]
+
+
+def test_a_variable_that_the_source_does_not_mention_is_said(tmp_path: Path) -> None:
+    env = '[build.env-cuda]\nTHING_FORCE_CUDA = "1"\nTHING_FORCE_CDUA = "1"\nCMAKE_ARGS = "-G"\nCXXFLAGS = "-O1"\n'
+    env += '[[build.env-when]]\nwhen = "torch > 2"\nenv = { THING_ODD = "1" }\n'
+    looked = look(tmp_path, FOLDER + env)
+    assert looked.problems == []
+    said = "nothing in the source mentions it: is it spelled right?"
+    assert told(looked) == [
+        ("build.env-cuda.THING_FORCE_CDUA", said),
+        ("build.env-when.0.env.THING_ODD", said),
     ]
 
 

@@ -8,9 +8,9 @@ from typing import cast
 
 import pytest
 
-from buildkit.build.cpu_form import cpu_form_offered, offered
-from buildkit.build.package import adhoc_recipe
-from buildkit.build.prepare import CPU_CAUSES, Prepared
+from buildkit.build.devices import CPU_CAUSES, cpu_form_offered, offered
+from buildkit.build.package import Package, adhoc_recipe
+from buildkit.build.prepare import Prepared
 from buildkit.errors import (
     BuildFailed,
     CpuOnlyWheel,
@@ -22,15 +22,16 @@ from buildkit.errors import (
     OutOfMemory,
 )
 from buildkit.recipe.loader import LoadedRecipe
+from buildkit.source.spec import FolderSpec
 
 FORM = "cudabuild 'a thing' --device cpu"
 
 
-def prepared(device: str = "cuda", **env_cpu: str) -> Prepared:
-    """As much of a plan as is looked at."""
+def prepared(device: str = "cuda", sha256: str = "a" * 64, **build: object) -> Prepared:
+    """As much of a plan as is looked at; without a hash it has no recipe."""
     recipe = adhoc_recipe("thing", Path("/")).recipe
-    recipe = recipe.model_copy(update={"build": recipe.build.model_copy(update={"env_cpu": env_cpu})})
-    package = SimpleNamespace(loaded=LoadedRecipe(recipe, Path("/"), "a" * 64, {}))
+    recipe = recipe.model_copy(update={"build": recipe.build.model_copy(update=build)})
+    package = Package(LoadedRecipe(recipe, Path("/"), sha256, {}), None, FolderSpec(Path("/")))
     return cast("Prepared", SimpleNamespace(device=device, package=package, request=SimpleNamespace(package="a thing")))
 
 
@@ -42,19 +43,22 @@ def hint(plan: Prepared, cause: CudabuildError) -> str:
 
 @pytest.mark.parametrize("cause", [BuildFailed, OutOfMemory, CpuOnlyWheel])
 def test_a_failed_build_ends_with_it(cause: type[CudabuildError]) -> None:
-    assert hint(prepared(NO_CUDA="1"), cause("failed", hint="read the log")) == (
-        f"read the log; or its form without CUDA: {FORM}"
-    )
+    assert hint(prepared(), cause("failed", hint="read the log")) == (f"read the log; or its form without CUDA: {FORM}")
 
 
 @pytest.mark.parametrize("cause", [DiskFull, ImportFailed, Interrupted])
 def test_what_the_cpu_would_not_help_does_not(cause: type[CudabuildError]) -> None:
-    assert hint(prepared(NO_CUDA="1"), cause("failed", hint="that")) == "that"
+    assert hint(prepared(), cause("failed", hint="that")) == "that"
 
 
 def test_a_package_without_such_a_form_and_a_build_for_the_cpu_do_not() -> None:
-    assert hint(prepared(), BuildFailed("failed", hint="that")) == "that"
-    assert hint(prepared("cpu", NO_CUDA="1"), BuildFailed("failed", hint="that")) == "that"
+    assert hint(prepared(cpu=False), BuildFailed("failed", hint="that")) == "that"
+    assert hint(prepared("cpu"), BuildFailed("failed", hint="that")) == "that"
+
+
+def test_without_a_recipe_only_a_switch_shows_that_there_is_one() -> None:
+    assert hint(prepared(sha256=""), BuildFailed("failed", hint="that")) == "that"
+    assert FORM in hint(prepared(sha256="", env_cpu={"NO_CUDA": "1"}), BuildFailed("failed", hint="that"))
 
 
 def test_without_another_hint_it_stands_alone() -> None:
