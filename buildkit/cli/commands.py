@@ -9,7 +9,7 @@ COMMANDS = {
     "plan": "Say what would be built, why, and whether the store has it.",
     "verify": "Run the proof stages again on a wheel or on what is installed.",
     "doctor": "What is here, what does not fit, and what to type.",
-    "recipes": "List, show, check and write recipes.",
+    "recipes": "List, show, check, test and write recipes.",
     "cache": "List, show and verify what is stored.",
     "log": "Show a build's log, and follow it while it runs.",
     "report": "Show where a build's time and memory went.",
