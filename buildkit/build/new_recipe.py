@@ -44,7 +44,8 @@ def draft_recipe(text: str, *, name: str | None, recipes: Path, context: Context
     except (NotOnIndex, IndexUnreachable, NotCached) as error:
         if not plain or not isinstance(spec, SdistSpec):
             raise
-        return Drafted(blank(name or normalised(spec.name), spec), None, missing=error.message)
+        folder = f" (to look at the folder, say ./{text})" if (context.cwd / text).is_dir() else ""
+        return Drafted(blank(name or normalised(spec.name), spec), None, missing=f"{error.message}{folder}")
     looked_at = read_source(source)
     findings = find(looked_at)
     chosen = name or _name(spec, source, findings)

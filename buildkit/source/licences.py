@@ -45,7 +45,8 @@ _NAMES: tuple[tuple[str, str], ...] = (
     (r"gplv?[- ]?2", "GPL-2.0-only"),
 )
 _NON_COMMERCIAL = re.compile(
-    r"[^\n]*\b(?:non-?\s?commercial(?:ly)?|research (?:or|and) evaluation)\b[^\n]*", re.IGNORECASE
+    r"[^\n]*(?<!commercial or )(?<!commercial and )\b(?:non-?\s?commercial(?:ly)?|research (?:or|and) evaluation)\b[^\n]*",
+    re.IGNORECASE,
 )
 
 
@@ -87,7 +88,9 @@ def guess_licence(files: Iterable[tuple[str, str]], declared: Sequence[Mark]) ->
 
 def _of_text(text: str) -> str | None:
     plain = " ".join(text.split()).lower()
-    known = next((spdx for pattern, spdx in _TEXTS if re.search(pattern, plain)), None)
+    # Of a file that quotes several, the first is the package's own; of two at one place, the more particular.
+    places = [(match.start(), spdx) for pattern, spdx in _TEXTS if (match := re.search(pattern, plain))]
+    known = min(places, key=lambda place: place[0], default=(0, None))[1]
     # A short file names its licence instead of quoting it.
     return known or (_of_name(plain) if len(plain) < 1000 else None)
 

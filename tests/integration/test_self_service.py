@@ -1,4 +1,4 @@
-"""Packages without a recipe, and recipes of one's own, by the real console script: looked at, refused, built, proven."""
+"""Packages without a recipe, and recipes of one's own, by the real console script: looked at, refused, proven."""
 
 from __future__ import annotations
 

@@ -135,6 +135,12 @@ LICENCES = {
     "x is licensed under CC BY-NC 4.0.": ("CC-BY-NC-4.0", False),
     "Apache License\n   Version 2.0, January 2004": ("Apache-2.0", False),
     "Redistribution and use in source and binary forms, ... Neither the name of": ("BSD-3-Clause", False),
+    "Permission is hereby granted, free of charge, to any person obtaining a copy\n\nParts: GNU General Public License"
+    "\nVersion 3": ("MIT", False),
+    "This is free and unencumbered software released into the public domain, commercial or non-commercial": (
+        "Unlicense",
+        False,
+    ),
     "Gaussian-Splatting License\nresearch and evaluation use, non-commercial": ("LicenseRef-Unknown", True),
 }
 
