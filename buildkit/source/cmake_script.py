@@ -10,14 +10,16 @@ from buildkit.source.marks import DOWNLOADS, Mark
 
 _COMMENT = re.compile(r"#\[\[.*?\]\]|#[^\n]*", re.DOTALL)
 _LANGUAGE = re.compile(
-    r"(?:enable_language|check_language)\s*\(\s*CUDA\b|project\s*\([^)]*\bCUDA\b|find_package\s*\(\s*CUDA(?:Toolkit)?\b|"
+    r"(?:enable_language|check_language)\s*\(\s*CUDA\b|project\s*\([^)]{0,400}\bCUDA\b|find_package\s*\(\s*CUDA(?:Toolkit)?\b|"
     r"cuda_add_(?:library|executable)\s*\(|\bCMAKE_CUDA_(?:COMPILER|STANDARD|FLAGS|ARCHITECTURES)\b|CUDA::\w+",
     re.IGNORECASE,
 )
 _CHECKS = re.compile(r"check_language\s*\(\s*CUDA\b", re.IGNORECASE)
 _TORCH = re.compile(r"find_package\s*\(\s*(?:Torch|Caffe2)\b", re.IGNORECASE)
 _STANDARD = re.compile(r"CMAKE_(?:CXX|CUDA)_STANDARD\s+\d+|cxx_std_\d+|[-/]std[=:](?:gnu|c)\+\+\w+")
-_TARGETS = re.compile(r"set\s*\(\s*(?:CMAKE_CUDA_ARCHITECTURES|TORCH_CUDA_ARCH_LIST)\b[^)]*|-gencode\b[^)\n]*", re.I)
+_TARGETS = re.compile(
+    r"set\s*\(\s*(?:CMAKE_CUDA_ARCHITECTURES|TORCH_CUDA_ARCH_LIST)\b[^)]{0,200}|-gencode\b[^)\n]*", re.I
+)
 _NETWORK = re.compile(
     rf"\b(?:FetchContent_(?:Declare|MakeAvailable|Populate)|ExternalProject_Add|CPMAddPackage)\b|"
     rf"file\s*\(\s*DOWNLOAD\b|{DOWNLOADS.pattern}",

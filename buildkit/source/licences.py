@@ -45,9 +45,11 @@ _NAMES: tuple[tuple[str, str], ...] = (
     (r"gplv?[- ]?2", "GPL-2.0-only"),
 )
 _NON_COMMERCIAL = re.compile(
-    r"[^\n]*(?<!commercial or )(?<!commercial and )\b(?:non-?\s?commercial(?:ly)?|research (?:or|and) evaluation)\b[^\n]*",
+    r"(?<!commercial or )(?<!commercial and )\b(?:non-?\s?commercial(?:ly)?|research (?:or|and) evaluation)\b",
     re.IGNORECASE,
 )
+_LONGEST = 100_000
+"""Characters of a file that are read: the licence stands at its beginning, and a person reads the rest."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,16 @@ def guess_licence(files: Iterable[tuple[str, str]], declared: Sequence[Mark]) ->
     said: list[Mark] = []
     guesses: list[str] = []
     limited: list[Mark] = []
-    for name, text in files:
+    for name, whole in files:
+        text = whole[:_LONGEST]
         guess = _of_text(text)
         if guess is not None:
             guesses.append(guess)
             said.append(Mark(f"reads like {guess}", name, 1))
         limited += [
-            Mark(" ".join(match[0].split()), name, text.count("\n", 0, match.start()) + 1)
-            for match in _NON_COMMERCIAL.finditer(text)
+            Mark(" ".join(line.split())[:160], name, number)
+            for number, line in enumerate(text.splitlines(), 1)
+            if _NON_COMMERCIAL.search(line)
         ][:1]
     for mark in declared:
         guess = _of_name(mark.text)
