@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buildkit.errors import RecipeError
-from buildkit.recipe.conditions import VARIABLES, AllOf, applies, parse_condition
+from buildkit.recipe.conditions import VARIABLES, AllOf, applies, may_apply, parse_condition
 
 HERE = {
     "torch": "2.13.0+cu130",
@@ -138,3 +138,20 @@ def test_every_text_is_a_condition_or_a_recipe_error(when: str) -> None:
     except RecipeError as error:
         hint = error.hint
     assert hint
+
+
+MAY_APPLY = {
+    "": True,
+    "torch >= 2.12": True,
+    "version >= 2": False,
+    "version < 2": True,
+    "version >= 2 or torch > 1": True,
+    "version >= 2 and torch > 1": False,
+    "version >= 2 or version == 1.0": True,
+    "(version >= 2 or device == cpu) and python > 3": True,
+}
+
+
+@pytest.mark.parametrize("when", MAY_APPLY)
+def test_what_can_still_hold_where_only_the_version_is_known(when: str) -> None:
+    assert may_apply(when, {"version": "1.0"}) == MAY_APPLY[when]
