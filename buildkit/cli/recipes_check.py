@@ -24,7 +24,7 @@ def check(places: Sequence[str], folders: Sequence[Path], *, online: bool, asked
         looker = _looker(asked, reporter, online=online)
         for place in names:
             try:
-                loaded = load_recipe(Path(place)) if Path(place).exists() else find_recipe(place, folders)
+                loaded = load_recipe(Path(place)) if _is_place(place) else find_recipe(place, folders)
                 advice = _checked(loaded, looker)
             except CudabuildError as error:
                 say(f"{place}: {error.message}")
@@ -37,6 +37,12 @@ def check(places: Sequence[str], folders: Sequence[Path], *, online: bool, asked
         unsound = ", ".join(place for place, _ in failed)
         raise RecipeError(f"{len(failed)} of {len(names)} recipes are not sound: {unsound}", hint=failed[0][1])
     return 0
+
+
+def _is_place(text: str) -> bool:
+    """Whether it is a recipe's folder or file: a folder of the package's name may be its source."""
+    path = Path(text)
+    return path.is_file() or (path / FILE).is_file() or (path.exists() and "/" in text)
 
 
 def _looker(asked: Asked, reporter: Reporter, *, online: bool) -> Looker:

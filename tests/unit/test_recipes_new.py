@@ -128,6 +128,7 @@ def test_a_folder(run: Run, files: dict[str, str], mark: Path, tmp_path: Path) -
     version = loaded.recipe.versions[0]
     assert (version.folder, version.version) == ("../../work/voxels", "1.2")
     assert (loaded.folder / (version.folder or "")).resolve() == (tmp_path / "work" / "voxels").resolve()
+    (tmp_path / "mine").mkdir()  # the package's own folder is not its recipe
     assert run("recipes", "check", "mine")[0] == 0
     assert not mark.exists()
 
