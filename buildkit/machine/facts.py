@@ -72,6 +72,7 @@ class ToolkitRelease:
     a: tuple[str, ...] = ()
     f: tuple[str, ...] = ()
     driver: str | None = None
+    windows: str | None = None
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -82,10 +83,11 @@ class ToolkitRelease:
 
 @dataclass(frozen=True)
 class CudaSeries:
-    """A CUDA major series and the lowest driver that runs what it makes."""
+    """A CUDA major series and the lowest driver (Linux, Windows) that runs what it makes."""
 
     major: int
     driver: str
+    windows: str
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,11 @@ class ToolkitTable:
 
 @dataclass(frozen=True)
 class TorchRelease:
-    """One torch release series (``2.13`` stands for every 2.13.x)."""
+    """One torch release series (``2.13`` stands for every 2.13.x).
+
+    ``glibc`` is the oldest that its wheels are for, ``gcc`` the oldest that its headers take, ``cxx_standard`` what
+    its extensions get, and below ``oldest_cxx`` the headers are an ``#error`` (0: they are not).
+    """
 
     version: str
     oldest_python: str
@@ -118,7 +124,9 @@ class TorchRelease:
     default_cuda: str
     cuda_variants: tuple[str, ...]
     cxx_standard: int
-    older_cxx_refused: bool = False
+    glibc: str
+    gcc: int
+    oldest_cxx: int = 0
     free_threaded: tuple[str, ...] = ()
 
     def has_python(self, python: str) -> bool:
@@ -157,12 +165,13 @@ class TorchTable:
     release: tuple[TorchRelease, ...]
 
 
-def _load(name: str) -> dict[str, Any]:
+def load_table(name: str) -> dict[str, Any]:
+    """A file under ``data/``, as it was read."""
     values: dict[str, Any] = tomllib.loads((_DATA / name).read_text(encoding="utf-8"))
     return values
 
 
-def _frozen(row: Mapping[str, Any]) -> dict[str, Any]:
+def frozen_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row's values with lists as tuples; an unknown key then is a TypeError of the dataclass."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
 
@@ -170,23 +179,23 @@ def _frozen(row: Mapping[str, Any]) -> dict[str, Any]:
 @cache
 def gpu_table() -> GpuTable:
     """GPU names, families and Jetson chips."""
-    values = _load("gpus.toml")
-    values["gpu"] = tuple(GpuGroup(**_frozen(row)) for row in values["gpu"])
+    values = load_table("gpus.toml")
+    values["gpu"] = tuple(GpuGroup(**frozen_row(row)) for row in values["gpu"])
     for name in ("ambiguous", "family"):
-        values[name] = _frozen(values[name])
+        values[name] = frozen_row(values[name])
     return GpuTable(**values)
 
 
 @cache
 def toolkit_table() -> ToolkitTable:
     """CUDA releases, oldest first. A release that lists no targets makes what the one before it makes."""
-    values = _load("toolkits.toml")
+    values = load_table("toolkits.toml")
     values["series"] = tuple(CudaSeries(**row) for row in values["series"])
     values["renamed"] = tuple(Renamed(**row) for row in values["renamed"])
     releases: list[ToolkitRelease] = []
     for row in values["release"]:
         before = {name: getattr(releases[-1], name) for name in ("plain", "a", "f")} if "plain" not in row else {}
-        releases.append(ToolkitRelease(**before, **_frozen(row)))
+        releases.append(ToolkitRelease(**before, **frozen_row(row)))
     values["release"] = tuple(releases)
     return ToolkitTable(**values)
 
@@ -194,9 +203,9 @@ def toolkit_table() -> ToolkitTable:
 @cache
 def torch_table() -> TorchTable:
     """torch releases, oldest first."""
-    values = _load("torch.toml")
-    values["needs"] = tuple(TorchNeed(**_frozen(row)) for row in values["needs"])
-    values["release"] = tuple(TorchRelease(**_frozen(row)) for row in values["release"])
+    values = load_table("torch.toml")
+    values["needs"] = tuple(TorchNeed(**frozen_row(row)) for row in values["needs"])
+    values["release"] = tuple(TorchRelease(**frozen_row(row)) for row in values["release"])
     lists: list[SetuptoolsTargets] = []
     for row in values["setuptools"]:
         before = set(lists[-1].targets) if lists else set()
@@ -230,6 +239,7 @@ def toolkit_release(release: str) -> ToolkitRelease | None:
     return known[-1] if known else None
 
 
+@cache
 def toolkit_targets(release: str) -> tuple[Target, ...]:
     """Everything that the nvcc of this CUDA release makes (``13.0``), suffixed targets included; sorted."""
     known = toolkit_release(release)
@@ -259,6 +269,7 @@ def torch_release(version: str) -> TorchRelease | None:
     return next((known for known in torch_releases() if release_number(known.version) == wanted), None)
 
 
+@cache
 def setuptools_targets(torch: str) -> tuple[Target, ...]:
     """What this torch's setuptools path accepts (each also with +PTX); the newest list known for later ones."""
     wanted = release_number(torch)

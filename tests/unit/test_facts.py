@@ -6,13 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.machine import facts, names
+from buildkit.machine import facts, host_facts, names
 from buildkit.machine.arch import read_notation, torch_arch_list
 from buildkit.machine.facts import release_number, short_release
 
 
 def test_every_table_names_its_source() -> None:
-    for table in (facts.gpu_table(), facts.toolkit_table(), facts.torch_table()):
+    for table in (
+        facts.gpu_table(),
+        facts.toolkit_table(),
+        facts.torch_table(),
+        host_facts.wheel_table(),
+        host_facts.host_table(),
+    ):
         assert table.schema == 1
         assert len(table.source) > 50
 
@@ -63,6 +69,7 @@ def test_the_newer_targets_of_a_toolkit(release: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("release", "oldest", "has", "lacks"),
     [
+        ("11.7", "3.5", "8.7", "8.9"),
         ("11.8", "3.5", "9.0", "9.0a"),
         ("12.1", "5.0", "9.0a", "10.0"),
         ("12.6", "5.0", "9.0a", "12.0"),
@@ -119,13 +126,18 @@ def test_torch_releases() -> None:
     assert torch is not None
     assert (torch.version, torch.default_cuda, torch.cxx_standard) == ("2.13", "13.0", 20)
     assert torch.cuda_variants == ("12.6", "13.0", "13.2")
-    assert facts.torch_release("2.1") is None  # and not 2.10 to 2.15
+    oldest = facts.torch_release("2.1")
+    assert oldest is not None
+    assert oldest.version == "2.1"  # and not 2.10 to 2.15
+    assert facts.torch_release("1.12") is None
     assert facts.torch_release("3.0") is None
 
 
 @pytest.mark.parametrize(
     ("torch", "python", "expected"),
     [
+        ("1.13", "3.7", True),
+        ("2.1", "3.12", False),
         ("2.4", "3.8", True),
         ("2.4", "3.13", False),
         ("2.6", "3.13t", False),
@@ -147,6 +159,8 @@ def test_pythons_of_a_torch(torch: str, python: str, expected: bool) -> None:
 @pytest.mark.parametrize(
     ("torch", "has", "lacks"),
     [
+        ("1.13", "8.6", "8.9"),
+        ("2.0", "8.9", "9.0a"),
         ("2.3", "9.0a", "10.0"),
         ("2.6", "10.0", "12.0"),
         ("2.7.1", "10.1", "10.3"),
@@ -160,6 +174,42 @@ def test_what_the_setuptools_path_takes(torch: str, has: str, lacks: str) -> Non
     accepted = facts.setuptools_targets(torch)
     assert read_notation(has) in accepted
     assert read_notation(lacks) not in accepted
+
+
+@pytest.mark.parametrize(
+    ("torch", "cuda", "machine", "has", "lacks"),
+    [
+        ("1.13.1", "11.7", "x86_64", "8.6", "9.0"),
+        ("2.0.1", "11.8", "x86_64", "9.0", "10.0"),
+        ("2.7.1", "12.8", "x86_64", "12.0+PTX", "7.0"),
+        ("2.8.0", "12.8", "x86_64", "7.0", "6.0"),
+        ("2.11.0", "12.8", "x86_64", "7.5", "7.0"),
+        ("2.8.0", "12.6", "x86_64", "5.0", "10.0"),
+        ("2.9.1", "12.6", "aarch64", "8.0", "8.6"),
+        ("2.13.0", "13.0", "aarch64", "11.0", "8.7"),
+    ],
+)
+def test_what_torchs_wheels_hold(torch: str, cuda: str, machine: str, has: str, lacks: str) -> None:
+    held = host_facts.wheel_targets(torch, cuda, machine)
+    assert held is not None
+    assert read_notation(has) in held
+    assert read_notation(lacks) not in held
+
+
+def test_wheels_that_are_not_there() -> None:
+    assert host_facts.wheel_targets("2.5.0", "12.8", "x86_64") is None
+    assert host_facts.wheel_targets("2.8.0", "11.8", "aarch64") is None
+
+
+def test_every_variant_of_every_torch_has_its_row() -> None:
+    for known in facts.torch_releases():
+        for cuda in known.cuda_variants:
+            assert host_facts.wheel_targets(known.version, cuda, "x86_64"), (known.version, cuda)
+
+
+def test_drivers_of_windows_go_with_those_of_linux() -> None:
+    for known in facts.known_toolkits():
+        assert known.windows is None or known.driver is not None, known.release
 
 
 def test_versions() -> None:
