@@ -24,6 +24,7 @@ __all__ = [
     "check_targets",
     "check_torch_toolkit",
     "cuda_of_torch",
+    "driver_number",
     "driver_runs",
     "lowest_driver",
     "makeable_targets",
@@ -95,7 +96,7 @@ def lowest_driver(cuda: str | int) -> str | None:
 def driver_runs(driver: str, cuda: str | int) -> bool:
     """Whether this driver runs machine code made by any release of this CUDA major series."""
     lowest = lowest_driver(cuda)
-    return lowest is not None and _driver_number(driver) >= _driver_number(lowest)
+    return lowest is not None and driver_number(driver) >= driver_number(lowest)
 
 
 def check_driver(driver: str | None, toolkit: str, targets: Iterable[Target] = ()) -> tuple[str, ...]:
@@ -109,13 +110,14 @@ def check_driver(driver: str | None, toolkit: str, targets: Iterable[Target] = (
     known = facts.toolkit_release(toolkit)
     shipped = known.driver if known else None
     with_ptx = [target for target in targets if target.ptx]
-    if with_ptx and shipped is not None and _driver_number(driver) < _driver_number(shipped):
+    if with_ptx and shipped is not None and driver_number(driver) < driver_number(shipped):
         listed = torch_arch_list(with_ptx)
         return (f"driver {driver} is older than CUDA {release}'s own ({shipped}): it may refuse the PTX of {listed}.",)
     return ()
 
 
-def _driver_number(text: str) -> tuple[int, ...]:
+def driver_number(text: str) -> tuple[int, ...]:
+    """``580.65.06`` as numbers that can be compared; ``580`` is 580.0.0."""
     numbers = [int(part) for part in re.findall(r"\d+", text)]
     return (*numbers, 0, 0, 0)[:3]
 

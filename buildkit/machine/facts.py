@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ _DATA = Path(__file__).parent / "data"
 Release = tuple[int, int]
 
 
+@cache
 def release_number(text: str) -> Release:
     """``13.0``, ``13.0.88`` and ``2.13.0+cu130`` as (major, minor); ValueError where there are no two numbers."""
     match = re.match(r"(\d+)\.(\d+)", text)
@@ -74,7 +75,7 @@ class ToolkitRelease:
     driver: str | None = None
     windows: str | None = None
 
-    @property
+    @cached_property
     def targets(self) -> tuple[Target, ...]:
         """Everything its nvcc accepts, suffixed ones included, without PTX flags."""
         names = [*self.plain, *(f"{name}a" for name in self.a), *(f"{name}f" for name in self.f)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from buildkit.errors import UnsupportedTarget
 from buildkit.machine import facts
@@ -31,11 +32,12 @@ class _Maker:
 
     def refusal(self, target: Target) -> str | None:
         """Why this target cannot be made, in one sentence; None where it can."""
-        return _by_toolkit(target, self.toolkit) or _by_torch(target, self) or _by_path(target, self)
+        by_path = None if self.torch is None or not self.setuptools_path else path_refusal(target, self.torch)
+        return toolkit_refusal(target, self.toolkit) or _by_torch(target, self) or by_path
 
     def instead(self, target: Target) -> Target | None:
         """What can be made in its place: the number the chip bears here, or the target without ``f``."""
-        renamed = _other_number(target, self.toolkit)
+        renamed = other_number(target, self.toolkit)
         numbers = [target, *([renamed] if renamed else [])]
         plain = [one.plain for one in numbers] if target.suffix == "f" else []
         candidates = [*numbers[1:], *plain]
@@ -101,7 +103,7 @@ def cuda_of_torch(torch: str) -> str | None:
     return known.default_cuda if known and not local else None
 
 
-def _other_number(target: Target, toolkit: str) -> Target | None:
+def other_number(target: Target, toolkit: str) -> Target | None:
     """The same chip by the number that this toolkit knows it by (10.1 and 11.0), where that is another one."""
     for renamed in facts.toolkit_table().renamed:
         old, new = known_notation(renamed.old), known_notation(renamed.new)
@@ -112,11 +114,13 @@ def _other_number(target: Target, toolkit: str) -> Target | None:
     return None
 
 
-def _by_toolkit(target: Target, toolkit: str) -> str | None:
+@cache
+def toolkit_refusal(target: Target, toolkit: str) -> str | None:
+    """Why nvcc of this release (``13.0``) does not make this target, in one sentence; None where it does."""
     made = facts.toolkit_targets(toolkit)
     if not made or target.without_ptx in made:
         return None
-    renamed = _other_number(target, toolkit)
+    renamed = other_number(target, toolkit)
     if renamed:
         return f"CUDA {toolkit} knows this chip as {renamed.plain.without_ptx}."
     if target.suffix and target.plain.without_ptx in made:
@@ -129,12 +133,12 @@ def _by_toolkit(target: Target, toolkit: str) -> str | None:
     return f"CUDA {toolkit} does not know it{first}."
 
 
-def _by_path(target: Target, maker: _Maker) -> str | None:
-    if maker.torch is None or not maker.setuptools_path:
+@cache
+def path_refusal(target: Target, torch_version: str) -> str | None:
+    """Why torch.utils.cpp_extension of this torch does not take this target; None where it does."""
+    if target.without_ptx in facts.setuptools_targets(torch_version):
         return None
-    if target.without_ptx in facts.setuptools_targets(maker.torch):
-        return None
-    torch = f"torch {short_release(maker.torch)}"
+    torch = f"torch {short_release(torch_version)}"
     if target.suffix == "f":
         return f"the setuptools path of {torch} takes no 'f' targets (a CMake project would)."
     return f"the setuptools path of {torch} refuses it in TORCH_CUDA_ARCH_LIST."
