@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 
 from buildkit.machine import facts, host_facts
 from buildkit.machine.compat import driver_number
-from buildkit.machine.facts import release_number
+from buildkit.machine.facts import TorchRelease, release_number
 from buildkit.machine.solver import commands
 from buildkit.machine.solver.answer import Change, Kind
 from buildkit.machine.solver.host import Host, HostCompiler, HostToolkit, HostTorch, major
@@ -20,6 +20,9 @@ from buildkit.machine.solver.run_checks import lowest_driver, shipped_driver, to
 from buildkit.machine.solver.toolkit_checks import newest_compiler
 from buildkit.machine.target import Capability, Target, merged, runs_on
 from buildkit.machine.target_support import makeable_targets, other_number
+
+MOST_OFF = 25.0
+"""What a toolkit that is here already costs less than one that is not; no other proposal costs less than its kind."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,10 @@ class Move:
     extra: float = 0.0
 
 
-def moves(kind: Kind, host: Host) -> Iterator[Move]:
+@lru_cache(maxsize=1024)
+def moves(kind: Kind, host: Host) -> tuple[Move, ...]:
     """Every proposal of this kind, the nearest first."""
-    yield from _PROPOSERS[kind](host)
+    return tuple(_PROPOSERS[kind](host))
 
 
 def _targets(host: Host) -> Iterator[Move]:
@@ -96,24 +100,24 @@ def _setuptools(host: Host) -> Iterator[Move]:
 
 def _torch(host: Host) -> Iterator[Move]:
     """Every torch that PyTorch publishes for this machine, and what NVIDIA builds for Jetsons."""
-    releases = facts.torch_releases()
-    now = _position(host.torch)
-    found = []
-    for index, known in enumerate(releases):
-        for cuda in known.cuda_variants:
-            if host_facts.wheel_targets(known.version, cuda, host.machine) is None:
-                continue
-            public = _public(host.torch, known.version)
-            torch = HostTorch(f"{public}+cu{cuda.replace('.', '')}", cuda)
-            if torch == host.torch:
-                continue
-            extra = 2 * abs(index - now) + (0.5 if index < now else 0) + _variant_cost(host, cuda, known.default_cuda)
-            found.append(Move(replace(host, torch=torch), commands.install_torch(torch, known, host), extra))
     if host.place == "jetson":
         for built in host_facts.wheel_table().jetson:
             torch = HostTorch(built.version, built.cuda)
-            found.append(Move(replace(host, torch=torch), commands.install_nvidias_torch(torch), 1))
-    yield from sorted(found, key=lambda move: move.extra)
+            yield Move(replace(host, torch=torch), commands.install_nvidias_torch(torch), 1)
+    for extra, known, cuda in sorted(_torches(host), key=lambda one: one[0]):
+        torch = HostTorch(f"{_public(host.torch, known.version)}+cu{cuda.replace('.', '')}", cuda)
+        if torch != host.torch:
+            yield Move(replace(host, torch=torch), commands.install_torch(torch, known, host), extra)
+
+
+def _torches(host: Host) -> Iterator[tuple[float, TorchRelease, str]]:
+    """What there is for this machine, with what it costs: two for each release that it is away, older a bit more."""
+    now = _position(host.torch)
+    for index, known in enumerate(facts.torch_releases()):
+        for cuda in known.cuda_variants:
+            if host_facts.wheel_targets(known.version, cuda, host.machine) is not None:
+                extra = 2 * abs(index - now) + (0.5 if index < now else 0)
+                yield extra + _variant_cost(host, cuda, known.default_cuda), known, cuda
 
 
 def _position(torch: HostTorch | None) -> int:
@@ -152,7 +156,7 @@ def _toolkit(host: Host) -> Iterator[Move]:
         if toolkit != host.toolkit and major(toolkit.release) == major(cuda):
             others = tuple(one for one in host.toolkits if one != toolkit)
             change = commands.use_toolkit(toolkit.release)
-            yield Move(replace(host, toolkits=(toolkit, *others)), change, -25)
+            yield Move(replace(host, toolkits=(toolkit, *others)), change, -MOST_OFF)
     if host.place == "jetson":
         return
     releases = [known.release for known in facts.known_toolkits() if major(known.release) == major(cuda)]

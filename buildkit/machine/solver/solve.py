@@ -7,14 +7,13 @@ was not there before. A driver on somebody else's machine is no change that the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
 from buildkit.machine.solver.answer import KINDS, Advice, Answer, Cause, Kind, Problem, verdict_of
 from buildkit.machine.solver.examine import examine
 from buildkit.machine.solver.host import Host
-from buildkit.machine.solver.moves import Move, moves
+from buildkit.machine.solver.moves import MOST_OFF, Move, moves
 
 MOST_ADVICE = 5
 
@@ -109,29 +108,39 @@ def _could_mend(kinds: frozenset[Kind], problems: tuple[Problem, ...]) -> bool:
 
 
 def _cheapest(host: Host, kinds: frozenset[Kind], before: tuple[Problem, ...]) -> _Found | None:
-    known = {problem.cause for problem in before}
+    search = _Search(frozenset(problem.cause for problem in before))
+    search.go_on(host, tuple(kind for kind in _ORDER if kind in kinds), (), 0.0)
+    return search.best
+
+
+@dataclass
+class _Search:
+    """The cheapest way to make one change of each kind; what cannot become cheaper than that is not followed."""
+
+    known: frozenset[Cause]
     best: _Found | None = None
-    for made, problems in _tries(host, [kind for kind in _ORDER if kind in kinds], ()):
-        new = {problem.cause for problem in problems} - known
-        price = sum(PRICE[move.change.kind] + move.extra for move in made)
+
+    def go_on(self, host: Host, kinds: tuple[Kind, ...], made: tuple[Move, ...], price: float) -> None:
+        """Try every change of the first of these kinds, and with it the others."""
+        kind, rest = kinds[0], kinds[1:]
+        least = sum(PRICE[one] - MOST_OFF for one in rest)
+        for move in moves(kind, host):
+            paid = price + PRICE[kind] + move.extra
+            if self.best is not None and paid + least >= self.best.price:
+                continue
+            problems = examine(move.host)
+            if not _could_mend(frozenset(rest), problems):
+                continue
+            if rest:
+                self.go_on(move.host, rest, (*made, move), paid)
+            else:
+                self._arrived((*made, move), problems, paid)
+
+    def _arrived(self, made: tuple[Move, ...], problems: tuple[Problem, ...], price: float) -> None:
+        new = {problem.cause for problem in problems} - self.known
         price += sum(_WARNING_PRICE.get(cause, _ANY_WARNING) for cause in new)
-        if best is None or price < best.price:
-            best = _Found(made, problems, price)
-    return best
-
-
-def _tries(
-    host: Host, kinds: list[Kind], made: tuple[Move, ...]
-) -> Iterator[tuple[tuple[Move, ...], tuple[Problem, ...]]]:
-    """Every way to make one change of each of these kinds that ends in something that works."""
-    for move in moves(kinds[0], host):
-        problems, rest = examine(move.host), kinds[1:]
-        if not _could_mend(frozenset(rest), problems):
-            continue
-        if rest:
-            yield from _tries(move.host, rest, (*made, move))
-        else:
-            yield (*made, move), problems
+        if self.best is None or price < self.best.price:
+            self.best = _Found(made, problems, price)
 
 
 def _advice(found: _Found) -> Advice:
