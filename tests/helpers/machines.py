@@ -1,4 +1,4 @@
-"""The table of machines with the right answers (tests/unit/data/machines.toml), as hosts for the solver."""
+"""The tables of machines with the right answers (tests/unit/data/), as hosts for the solver."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-TABLE = Path(__file__).parents[1] / "unit" / "data" / "machines.toml"
+DATA = Path(__file__).parents[1] / "unit" / "data"
 
 
-def machines() -> list[dict[str, Any]]:
+def machines(table: str = "machines.toml") -> list[dict[str, Any]]:
     """The rows, as they stand there."""
-    rows: list[dict[str, Any]] = tomllib.loads(TABLE.read_text("utf-8"))["machine"]
+    rows: list[dict[str, Any]] = tomllib.loads((DATA / table).read_text("utf-8"))["machine"]
     return rows
 
 

@@ -1,4 +1,4 @@
-"""The solver against sixty machines whose answers were written by hand before it existed."""
+"""The solver against sixty machines whose answers were written before it existed, and against reported ones."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from buildkit.machine.solver.examine import examine
 from buildkit.machine.solver.solve import solve
 
 ROWS = machines()
+REPORTED = machines("reported.toml")
+"""Looked up afterwards: what the threads say, and nothing that is known better."""
 
 
 def test_the_table_is_a_table_of_sixty_machines() -> None:
@@ -54,3 +56,19 @@ def test_every_advice_on_a_machine_makes_it_work(row: dict[str, Any]) -> None:
         assert examine(advice.host) == advice.problems
         assert advice.verdict != "cannot"
         assert all(change.commands for change in advice.changes)
+
+
+@pytest.mark.parametrize("row", REPORTED, ids=[row["source"] for row in REPORTED])
+def test_a_reported_machine(row: dict[str, Any]) -> None:
+    answer = solve(host_of(row))
+    first = answer.first
+    assert answer.verdict == row["verdict"]
+    assert (first.step if first else None) == row.get("step")
+    assert (first.cause if first else None) == row.get("cause")
+    if "change" in row:
+        assert list(answer.advice[0].kinds) == row["change"]
+
+
+def test_the_reported_machines_are_others() -> None:
+    assert len(REPORTED) >= 10
+    assert not {row["source"] for row in REPORTED} & {row["source"] for row in ROWS if "source" in row}

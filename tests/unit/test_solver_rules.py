@@ -341,6 +341,23 @@ def test_a_target_list_is_kept_as_far_as_it_can_be_made() -> None:
     assert lines(advice, "targets")[0] == "cudabuild build RECIPE --target '8.6;12.0+PTX'"
 
 
+@pytest.mark.parametrize(
+    ("targets", "sentence"),
+    [
+        ("7.0;8.9", "Build for 8.9, without 7.0."),
+        ("7.0", "Build for 8.9 instead of 7.0."),
+        ("8.9a", "Build for 8.9."),
+    ],
+)
+def test_what_is_left_out_of_a_list_is_said(targets: str, sentence: str) -> None:
+    assert first_advice(with_targets(targets, THIRTEEN)).changes[0].sentence == sentence
+
+
+def test_who_asks_for_one_chip_is_not_told_to_build_for_others() -> None:
+    host = replace(with_targets("11.0", THIRTEEN), torch=host_torch("2.8.0a0+gitba56102", "13.0"), gpus=(), driver=None)
+    assert [advice.kinds for advice in solve(host).advice] == [("torch",)]
+
+
 def test_without_a_gpu_the_list_is_what_torch_has() -> None:
     advice = first_advice(replace(THIRTEEN, gpus=(), driver=None))
     assert torch_arch_list(advice.host.targets) == "7.5;8.0;8.6;9.0;10.0;12.0"

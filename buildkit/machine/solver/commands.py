@@ -10,12 +10,16 @@ from buildkit.machine.solver.host import Host, HostCompiler, HostTorch, Place
 from buildkit.machine.target import Target, torch_arch_list
 
 
-def build_for(targets: Sequence[Target]) -> Change:
-    """Another target list."""
+def build_for(targets: Sequence[Target], wanted: Sequence[Target]) -> Change:
+    """Another target list than the wanted one."""
     listed = torch_arch_list(targets)
+    built = {target.capability for target in targets}
+    gone = torch_arch_list(target for target in wanted if target.capability not in built)
+    stays = any(target.capability in built for target in wanted)
+    instead = f"{', without' if stays else ' instead of'} {gone}" if gone else ""
     return Change(
         "targets",
-        f"Build for {listed}.",
+        f"Build for {listed}{instead}.",
         (
             Command("cudabuild", f"cudabuild build RECIPE --target '{listed}'"),
             Command("shell", f"export TORCH_CUDA_ARCH_LIST='{listed}'"),

@@ -46,14 +46,16 @@ def _targets(host: Host) -> Iterator[Move]:
     for extra, targets in enumerate(_target_lists(host, made) if made else ()):
         if targets and targets not in seen:
             seen.add(targets)
-            yield Move(replace(host, targets=targets), commands.build_for(targets), extra)
+            yield Move(replace(host, targets=targets), commands.build_for(targets, host.wanted), extra)
 
 
 def _target_lists(host: Host, made: Sequence[Target]) -> Iterator[tuple[Target, ...]]:
-    """What was asked for as far as it can be made; the GPUs here; both; PTX for them; without a GPU what torch has."""
+    """What was asked for as far as it can be made; the GPUs here; both; PTX for them; with neither, what torch has."""
     kept = merged(one for target in host.wanted if (one := _nearest(target, made, host)) is not None)
     yield kept
     if not host.gpus:
+        if host.targets:
+            return  # other targets are no answer to who asked for these
         held = torch_targets(host, host.torch) if host.torch else None
         plain = tuple(target for target in made if not target.suffix)
         yield merged(target.without_ptx for target in held or () if target.without_ptx in plain) or plain
