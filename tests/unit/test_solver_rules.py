@@ -377,17 +377,72 @@ def test_setuptools_is_pinned_from_both_sides() -> None:
     assert lines(first_advice(host), "setuptools")[0] == "uv pip install 'setuptools>=71,<82'"
 
 
+ORIN = replace(
+    with_torch("2.5.0a0+872d972e41.nv24.08", "12.6"),
+    place="jetson",
+    machine="aarch64",
+    gpus=((8, 7),),
+    driver="540.4.0",
+    python="3.10",
+    toolkits=(toolkit("12.6"),),
+)
+
+
 def test_a_jetson_gets_nvidias_torch_and_no_toolkit_or_driver() -> None:
-    orin = replace(
-        with_torch("2.9.1+cu126"), place="jetson", machine="aarch64", gpus=((8, 7),), driver="540.4.0", python="3.10",
-        toolkits=(toolkit("12.6"),),
-    )  # fmt: skip
+    orin = replace(ORIN, torch=host_torch("2.9.1+cu126"))
     answer = solve(orin)
     assert {kind for advice in answer.advice for kind in advice.kinds} == {"torch"}
     first, *_rest = answer.advice[0].changes[0].commands
     assert first == Command("by-hand", first.line)
     assert "PyTorch for Jetson" in first.line
     assert solve(replace(orin, torch=None, toolkits=())).advice == ()
+    newer = solve(replace(orin, torch=host_torch("2.9.1+cu130"), toolkits=(toolkit("12.6"), toolkit("13.0"))))
+    assert "driver-old" in {problem.cause for problem in newer.problems}
+    assert {kind for advice in newer.advice for kind in advice.kinds} == {"torch"}
+
+
+def test_a_jetsons_driver_belongs_to_its_toolkit() -> None:
+    assert found(with_targets("8.0+PTX", ORIN)) == [("run", "ptx-jit", False)]  # 540.4 is what JetPack's 12.6 has
+
+
+def test_nvidias_torch_has_its_own_python_and_kernels() -> None:
+    assert found(ORIN) == []
+    assert found(replace(ORIN, python="3.12")) == [("install", "torch-python", True)]
+    in_its_container = host_torch("2.6.0a0+ecf3bae40a.nv25.01", "12.8")
+    assert found(replace(FITS, torch=in_its_container, gpus=((12, 0),), project="cmake")) == []
+    by_hand = host_torch("2.6.0a0+gitecf3bae", "12.8")
+    assert found(replace(FITS, torch=by_hand, gpus=((12, 0),), project="cmake")) == [("run", "torch-lacks-gpu", True)]
+
+
+@pytest.mark.parametrize(("place", "cause"), [("linux", "ptx-jit"), ("wsl2", "ptx-driver")])
+def test_under_wsl2_windows_drivers_count_for_ptx(place: Place, cause: Cause) -> None:
+    host = replace(with_targets("8.0+PTX", on((9, 0))), driver="570.40", place=place)
+    assert [problem.cause for problem in examine(host)] == [cause]
+
+
+@pytest.mark.parametrize(
+    ("host", "torch"),
+    [
+        (replace(FITS, python="3.14"), "2.9.0+cu128"),
+        (on((7, 0), with_torch("2.7.1+cu128")), "2.8.0+cu128"),  # 2.7.1+cu126 is nearer, and brings a warning
+        (on((6, 1)), "2.8.0+cu126"),
+        (replace(THIRTEEN, compiler=compiler("gcc 10")), "2.11.0+cu130"),
+        (replace(FITS, torch=None), "2.11.0+cu128"),
+        (replace(FITS, toolkits=(toolkit("12.6"),), torch=host_torch("2.8.0+cpu")), "2.8.0+cu126"),
+        (replace(FITS, glibc="2.41", toolkits=(toolkit("12.9"), toolkit("13.0")), driver="580.65"), "2.9.0+cu130"),
+    ],
+)
+def test_the_nearest_torch_that_brings_no_warning(host: Host, torch: str) -> None:
+    advice = first_advice(host)
+    assert advice.kinds == ("torch",)
+    assert advice.host.torch is not None
+    assert advice.host.torch.version == torch
+
+
+def test_a_compiler_that_is_too_old_is_replaced_by_the_oldest_that_will_do() -> None:
+    answer = solve(replace(THIRTEEN, compiler=compiler("gcc 10")))
+    (advice,) = [one for one in answer.advice if one.kinds == ("compiler",)]
+    assert advice.host.compiler == compiler("gcc 11")
 
 
 def test_what_no_change_can_mend_gets_no_advice() -> None:
