@@ -401,6 +401,12 @@ def test_a_jetson_gets_nvidias_torch_and_no_toolkit_or_driver() -> None:
     assert {kind for advice in newer.advice for kind in advice.kinds} == {"torch"}
 
 
+def test_a_jetsons_driver_is_not_changed_by_itself() -> None:
+    thor = replace(THIRTEEN, place="jetson", machine="aarch64", gpus=((11, 0),), driver="540.4.0")
+    assert found(thor) == [("run", "driver-old", True)]
+    assert solve(thor).advice == ()
+
+
 def test_a_jetsons_driver_belongs_to_its_toolkit() -> None:
     assert found(with_targets("8.0+PTX", ORIN)) == [("run", "ptx-jit", False)]  # 540.4 is what JetPack's 12.6 has
 
