@@ -128,7 +128,7 @@ def test_advice_that_is_followed_helps(host: Host) -> None:
         assert advice.verdict != "cannot"
         assert solve(advice.host).verdict == advice.verdict
         assert examine(advice.host) == advice.problems
-        assert all(change.commands for change in advice.changes)
+        assert all(change.ways for change in advice.changes)
     refuse_advice_that_names_other_than_it_changes(host, answer)
     refuse_advice_that_holds_another_one(answer)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 
 import pytest
 from machines import compiler, toolkit
+from uv import find_uv_bin
 
+from buildkit.machine import facts
 from buildkit.machine.arch import parse_targets
 from buildkit.machine.solver import commands
-from buildkit.machine.solver.answer import CAUSES, Advice, Answer, Cause, Command, Kind, Step
+from buildkit.machine.solver.answer import CAUSES, Advice, Answer, Cause, Kind, Step
 from buildkit.machine.solver.examine import examine
 from buildkit.machine.solver.host import Host, HostTorch, Place, host_torch
 from buildkit.machine.solver.solve import solve
@@ -271,7 +274,7 @@ def first_advice(host: Host) -> Advice:
 
 
 def lines(advice: Advice, kind: Kind) -> list[str]:
-    return [command.line for change in advice.changes if change.kind == kind for command in change.commands]
+    return [line for change in advice.changes if change.kind == kind for way in change.ways for line in way.lines]
 
 
 def test_another_torch_by_uv_and_where_it_is_the_default_by_pip() -> None:
@@ -279,8 +282,9 @@ def test_another_torch_by_uv_and_where_it_is_the_default_by_pip() -> None:
     assert lines(advice, "torch")[0] == "uv pip install 'torch==2.7.*' --torch-backend cu128"
     assert not any(line.startswith("pip ") for line in lines(advice, "torch"))
     default = first_advice(with_torch("2.8.0+cpu"))
-    assert lines(default, "torch")[:2] == [
-        "uv pip install 'torch==2.8.0' --torch-backend cu128",
+    assert lines(default, "torch")[:3] == [
+        "uv pip install 'torch==2.8.0+cu128' --torch-backend cu128",
+        "pip uninstall -y torch",
         "pip install 'torch==2.8.0'",
     ]
     assert default.host.torch == HostTorch("2.8.0+cu128", "12.8")
@@ -297,7 +301,16 @@ def test_another_torch_by_uv_and_where_it_is_the_default_by_pip() -> None:
 )
 def test_another_toolkit_brings_no_driver(place: Place, line: str) -> None:
     advice = first_advice(replace(FITS, toolkits=(), place=place))
-    assert lines(advice, "toolkit") == ["cudabuild toolkit install 12.8", line]
+    assert lines(advice, "toolkit")[:2] == ["cudabuild toolkit install 12.8", line]
+
+
+def test_uv_knows_every_cuda_that_torch_is_built_for() -> None:
+    told = subprocess.run(
+        [find_uv_bin(), "pip", "install", "--help"], check=True, capture_output=True, text=True
+    ).stdout
+    for known in facts.torch_releases():
+        for cuda in known.cuda_variants:
+            assert f" {commands.backend(cuda)}," in " ".join(told.split()), cuda
 
 
 def test_a_toolkit_that_is_here_is_only_named() -> None:
@@ -319,8 +332,9 @@ def test_a_toolkit_that_is_here_is_only_named() -> None:
 )
 def test_a_driver_is_changed_where_it_is(place: Place, words: str) -> None:
     change = commands.install_driver("580", place)
-    assert words in change.commands[0].line
-    assert not any(word in command.line for command in change.commands for word in ("cuda-drivers", "install cuda"))
+    (way,) = change.ways
+    assert words in way.lines[0]
+    assert not any(word in line for line in way.lines for word in ("cuda-drivers", "install cuda"))
 
 
 @pytest.mark.parametrize("place", ["slurm", "container"])
@@ -368,7 +382,8 @@ def test_another_python_is_another_environment_with_its_torch() -> None:
     (advice,) = [one for one in answer.advice if one.kinds == ("python",)]
     assert lines(advice, "python") == [
         "uv venv --python 3.13",
-        "uv pip install 'torch==2.8.0' --torch-backend cu128",
+        ". .venv/bin/activate",
+        "uv pip install 'torch==2.8.0+cu128' --torch-backend cu128",
     ]
 
 
@@ -392,9 +407,9 @@ def test_a_jetson_gets_nvidias_torch_and_no_toolkit_or_driver() -> None:
     orin = replace(ORIN, torch=host_torch("2.9.1+cu126"))
     answer = solve(orin)
     assert {kind for advice in answer.advice for kind in advice.kinds} == {"torch"}
-    first, *_rest = answer.advice[0].changes[0].commands
-    assert first == Command("by-hand", first.line)
-    assert "PyTorch for Jetson" in first.line
+    (way,) = answer.advice[0].changes[0].ways
+    assert way.tool == "by-hand"
+    assert "PyTorch for Jetson" in way.lines[0]
     assert solve(replace(orin, torch=None, toolkits=())).advice == ()
     newer = solve(replace(orin, torch=host_torch("2.9.1+cu130"), toolkits=(toolkit("12.6"), toolkit("13.0"))))
     assert "driver-old" in {problem.cause for problem in newer.problems}

@@ -50,7 +50,7 @@ Cause = Literal[
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 
 Tool = Literal["cudabuild", "uv", "pip", "apt", "conda", "module", "shell", "by-hand"]
-"""What a command is for; ``by-hand`` is a sentence that no command of this machine can do."""
+"""What the lines are for; ``by-hand`` is what no command on this machine can do."""
 
 
 @dataclass(frozen=True)
@@ -64,20 +64,20 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Command:
-    """One line to type, or for ``by-hand`` to do. Lines for different tools are alternatives, in the order given."""
+class Way:
+    """One way to make a change: lines to type one after the other, or for ``by-hand`` to do."""
 
     tool: Tool
-    line: str
+    lines: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Change:
-    """One thing to change: in words, and the lines to type."""
+    """One thing to change, in words, and the ways to do it: alternatives, the usual one first."""
 
     kind: Kind
     sentence: str
-    commands: tuple[Command, ...]
+    ways: tuple[Way, ...]
 
 
 @dataclass(frozen=True)
