@@ -25,8 +25,8 @@ OWN: tuple[Place, ...] = ("linux", "wsl2")
 FIELD: dict[Kind, str] = {"toolkit": "toolkits"}
 RELEASES = tuple(known.release for known in facts.known_toolkits())
 
-QUICKLY = settings(max_examples=50, deadline=None)
-SLOWLY = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICKLY = settings(max_examples=20, deadline=None)
+SLOWLY = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For what solves: a machine on which everything is wrong takes a tenth of a second."""
 
 
