@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("unit", max_examples=40)
+"""Fewer than by default: the unit tests are to be run often, and CI adds new examples every time."""
+settings.load_profile("unit")
 
 
 @pytest.fixture
