@@ -1,0 +1,268 @@
+"""Packages of the shapes that people fight with: each one's trap springs with plain pip, and the recipe gets through.
+
+The recipes that come with cudabuild are used as they are, on repositories of our own of the same shape.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lookalikes import Edits, Pip, Repository, commit, git, only_wheel, repository, with_submodule
+
+from buildkit.build.context import Context
+
+pytestmark = pytest.mark.integration
+
+NO_NVCC = "-DCMAKE_CUDA_COMPILER=NOTFOUND"
+"""What CMake finds on a machine without one, wherever this machine may have some."""
+Cudabuild = Callable[..., Any]
+Make = Callable[..., Repository]
+PLAIN = {"CMakeLists.txt": ("STANDARD 20", "STANDARD 17")}
+"""The commit without its lerp trap, which would hide the other one."""
+
+
+@pytest.fixture(scope="module")
+def pip(context: Context, torch_site: Path, toolkit_view: Path, tmp_path_factory: pytest.TempPathFactory) -> Pip:
+    """With a toolkit, for one target."""
+    folder = tmp_path_factory.mktemp("pip") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    site = next(folder.glob("lib/python*/site-packages"))
+    site.joinpath("torch.pth").write_text(f"{torch_site}\n", encoding="utf-8")
+    environ = {
+        **context.environ,
+        "PATH": f"{folder}/bin:{toolkit_view}/bin:/usr/bin:/bin",
+        "CUDA_HOME": str(toolkit_view),
+        "CUDACXX": str(toolkit_view / "bin" / "nvcc"),
+        "TORCH_CUDA_ARCH_LIST": "12.0",
+        "MAX_JOBS": "2",
+    }
+    made = Pip(folder / "bin" / "python", environ)
+    needed = ("setuptools>=77,<82", "wheel", "ninja", "pybind11", "scikit-build-core>=1.0", "cmake>=3.26,<5")
+    installed = made.run("-m", "pip", "install", "--quiet", "--disable-pip-version-check", *needed)
+    assert installed.returncode == 0, installed.stderr
+    return made
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """``make(project, {file: (what is replaced, by what)})``: a repository of a project."""
+
+    def made(project: str, edits: Edits | None = None) -> Repository:
+        return repository(project, tmp_path / project, edits=edits)
+
+    return made
+
+
+@dataclass(frozen=True)
+class Build:
+    """``cudabuild RECIPE --source PATH@REV`` for one target, by somebody with torch and without a GPU."""
+
+    cudabuild: Cudabuild
+    person: dict[str, str]
+
+    def __call__(self, recipe: str, source: Repository, *more: str, code: int = 0) -> dict[str, Any]:
+        target = () if "--device" in more else ("--target", "12.0")
+        ran = self.cudabuild(recipe, "--source", source.source, *target, *more, "--json", env=self.person)
+        assert ran.code == code, (ran.out, ran.err)
+        answer: dict[str, Any] = ran.json
+        return answer
+
+
+@pytest.fixture
+def build(cudabuild: Cudabuild, person: dict[str, str]) -> Build:
+    return Build(cudabuild, person)
+
+
+def stage(answer: dict[str, Any], name: str) -> dict[str, Any]:
+    """The stage of that name in a verdict."""
+    found: dict[str, Any] = next(each for each in answer["verdict"]["stages"] if each["name"] == name)
+    return found
+
+
+def own_recipe(folder: Path, name: str, more: str) -> tuple[str, str]:
+    """The words that make a recipe of this test's known."""
+    place = folder / "recipes" / name
+    place.mkdir(parents=True)
+    (place / "recipe.toml").write_text(f'''
+edition = 1
+name = "{name}"
+summary = "the project's own test package"
+license = {{ spdx = "Apache-2.0", redistributable = true }}
+[[version]]
+version = "1.0"
+git = "https://git.example/{name}"
+rev = "{"1" * 40}"
+{more}
+[verify]
+imports = ["{name}"]
+''', encoding="utf-8")  # fmt: skip
+    return "--recipes", str(place.parent)
+
+
+# torchmcubes: CMake, a build for the CPU where no CUDA compiler is found, and a global lerp
+
+
+def test_without_nvcc_pip_makes_a_wheel_for_the_cpu_and_says_nothing(pip: Pip, make: Make, tmp_path: Path) -> None:
+    done = pip.wheel(make("torchmcubes", PLAIN).folder, tmp_path / "out", CMAKE_ARGS=NO_NVCC)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not re.search("CPU|CUDA", done.stdout + done.stderr)
+    said = pip.imported(
+        only_wheel(tmp_path / "out"), "import torchmcubes_module as m; print(hasattr(m, 'mcubes_cuda'))"
+    )
+    assert said.stdout == "False\n", said.stderr
+
+
+def test_without_nvcc_cudabuild_fails_with_the_line_that_says_why(make: Make, build: Build) -> None:
+    answer = build("torchmcubes", make("torchmcubes", PLAIN), "--pass-env", f"CMAKE_ARGS={NO_NVCC}", code=9)
+    assert answer["error"]["kind"] == "cpu-only-wheel"
+    assert "CUDA not found: torchmcubes is compiled for the CPU" in answer["error"]["evidence"]
+
+
+def test_a_global_lerp_does_not_compile_as_cpp_20(pip: Pip, make: Make, tmp_path: Path) -> None:
+    done = pip.wheel(make("torchmcubes").folder, tmp_path / "out")
+    assert done.returncode != 0
+    assert re.search(r"error: .*\blerp\b", done.stdout + done.stderr)
+
+
+def test_torchmcubes_is_built_by_its_recipe(make: Make, build: Build) -> None:
+    answer = build("torchmcubes", make("torchmcubes"))
+    assert answer["verdict"]["grade"] == "imported"
+    assert answer["version"].startswith("0.1.0+pt2.13.cu130")
+    (held,) = stage(answer, "audit")["evidence"]["objects"]
+    assert (held["units"], held["elf"]) == (2, ["12.0"])
+
+
+ONE_OLD_UNIT = """\
+add_subdirectory(old)
+  target_sources(torchmcubes_module PRIVATE $<TARGET_OBJECTS:old>)"""
+OLD = """\
+string(REGEX REPLACE "-gencode[ =;]*arch=[^ ;]+" "" CMAKE_CUDA_FLAGS "${CMAKE_CUDA_FLAGS}")
+string(APPEND CMAKE_CUDA_FLAGS " -gencode arch=compute_86,code=sm_86")
+add_library(old OBJECT ../csrc/grid_interp.cu)
+set_target_properties(old PROPERTIES POSITION_INDEPENDENT_CODE ON)
+"""
+
+
+def test_one_unit_for_another_target_is_named(make: Make, build: Build) -> None:
+    """CMake writes what it likes into one unit's command line; the wheel imports, and fails on the GPU."""
+    unit = "target_sources(torchmcubes_module PRIVATE csrc/grid_interp.cu)"
+    source = make("torchmcubes", {"CMakeLists.txt": (unit, ONE_OLD_UNIT), "old/CMakeLists.txt": ("", OLD)})
+    error = build("torchmcubes", source, code=9)["error"]
+    assert error["kind"] == "missing-targets"
+    assert re.search(r"torchmcubes_module\S*\.so: grid_interp\.cu lacks sm_120 \(it holds sm_86\)", error["evidence"])
+    assert "mcubes.cu lacks" not in error["message"]
+
+
+# nvdiffrast: what an old setuptools makes of it, and an ImportError that is hidden
+
+
+def test_an_old_setuptools_makes_a_wheel_of_nothing(pip: Pip, make: Make, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    installed = pip.run("-m", "pip", "install", "--quiet", "--target", str(old), "setuptools<61")
+    assert installed.returncode == 0, installed.stderr
+    done = pip.wheel(make("nvdiffrast").folder, tmp_path / "out", PYTHONPATH=str(old))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert only_wheel(tmp_path / "out").name.startswith("UNKNOWN-0.0.0-")
+
+
+def test_nvdiffrast_is_built_by_its_recipe(make: Make, build: Build) -> None:
+    answer = build("nvdiffrast", make("nvdiffrast"))
+    assert answer["verdict"]["grade"] == "imported"
+    assert answer["wheel"]["filename"].startswith("nvdiffrast-0.4.0+pt2.13.cu130")
+    assert any("non-commercial" in note for note in answer["notes"])
+
+
+def test_what_hides_behind_an_import_error_is_named(pip: Pip, make: Make, build: Build, tmp_path: Path) -> None:
+    """A kernel's function that is called and not there: no linker minds, and the package says something else."""
+    source = make("nvdiffrast", {"csrc/rasterize.cu": ("int rasterize_cover(", "int rasterize_cover_all(")})
+    done = pip.wheel(source.folder, tmp_path / "out")
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = pip.imported(only_wheel(tmp_path / "out"), "import nvdiffrast.torch")
+    assert "reinstall with --no-build-isolation" in said.stderr
+    assert "rasterize_cover" not in said.stderr
+    error = build("nvdiffrast", source, code=9)["error"]
+    assert re.search(r"_nvdiffrast_c\S*\.so has undefined symbols .*rasterize_cover", error["message"])
+
+
+# pytorch3d: setup.py with its own switches, and a kernel that CUDA 13 hides
+
+
+KNN = "import torch; from pytorch3d import _C; print(hasattr(_C, 'knn_check_version'))"
+
+
+def test_without_a_gpu_pip_makes_a_wheel_for_the_cpu(pip: Pip, make: Make, tmp_path: Path) -> None:
+    done = pip.wheel(make("pytorch3d").folder, tmp_path / "out", CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert pip.imported(only_wheel(tmp_path / "out"), KNN).stdout == "False\n"
+
+
+def test_cuda_13_hides_a_kernel_from_the_file_that_launches_it(pip: Pip, make: Make, tmp_path: Path) -> None:
+    """FORCE_CUDA alone: an error of the compiler, or a wheel that does not import."""
+    done = pip.wheel(make("pytorch3d").folder, tmp_path / "out", FORCE_CUDA="1")
+    if done.returncode == 0:
+        done = pip.imported(only_wheel(tmp_path / "out"), KNN)
+    assert done.returncode != 0
+    assert re.search(r"undefined symbol: \S*scale|error: .*scale", done.stdout + done.stderr)
+
+
+def test_pytorch3d_is_built_by_its_recipe(make: Make, build: Build) -> None:
+    answer = build("pytorch3d", make("pytorch3d"))
+    assert answer["verdict"]["grade"] == "imported"
+    assert answer["version"].startswith("0.7.9+pt2.13.cu130")
+    (held,) = stage(answer, "audit")["evidence"]["objects"]
+    assert (held["units"], held["elf"]) == (2, ["12.0"])
+
+
+# A submodule, a download, the driver
+
+
+def test_a_submodule_is_fetched(pip: Pip, make: Make, build: Build, tmp_path: Path) -> None:
+    answer = tmp_path / "answer"
+    answer.mkdir()
+    (answer / "answer.h").write_text("#define ANSWER 42\n", encoding="utf-8")
+    git(answer, "init", "--quiet")
+    outer = with_submodule(make("withsubmodule"), commit(answer), "third_party/answer")
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "--quiet", str(outer.folder), str(clone))
+    done = pip.wheel(clone, tmp_path / "out")
+    assert done.returncode != 0
+    assert "answer.h: No such file" in done.stdout + done.stderr
+    words = own_recipe(tmp_path, "withsubmodule", "[build]\ntorch = false")
+    assert build("withsubmodule", outer, *words, "--device", "cpu")["verdict"]["grade"] == "imported"
+
+
+OFFLINE = """\
+[[patch]]
+rewrite = { files = ["setup.py"], find = '^INCLUDE = downloaded\\(.*\\)$', replace = 'INCLUDE = "csrc/bundled"' }
+reason = "setup.py downloads a header that lies beside it"
+[build]
+torch = false"""
+
+
+def test_a_download_is_named_and_can_be_patched_away(pip: Pip, make: Make, build: Build, tmp_path: Path) -> None:
+    source = make("downloads")
+    done = pip.wheel(source.folder, tmp_path / "out")
+    assert done.returncode != 0
+    assert "URLError" in done.stdout + done.stderr
+    as_it_is = own_recipe(tmp_path / "plain", "downloads", "[build]\ntorch = false")
+    error = build("downloads", source, *as_it_is, "--device", "cpu", code=6)["error"]
+    assert error["kind"] == "build-failed"
+    assert "urlopen error" in error["evidence"]
+    patched = own_recipe(tmp_path / "patched", "downloads", OFFLINE)
+    assert build("downloads", source, *patched, "--device", "cpu")["verdict"]["grade"] == "imported"
+
+
+def test_a_package_that_needs_the_driver_is_linked_without_one(make: Make, build: Build, tmp_path: Path) -> None:
+    """Where there is no driver the import is not possible, and nothing else is held against it."""
+    words = own_recipe(tmp_path, "usesdriver", '[build.env-cuda]\nLIBRARY_PATH = "{view}/lib64/stubs"')
+    answer = build("usesdriver", make("usesdriver"), *words, "--require", "audited")
+    assert answer["verdict"]["grade"] in {"audited", "imported"}
+    if answer["verdict"]["grade"] == "audited":
+        assert "libcuda.so.1" in stage(answer, "import")["detail"]
