@@ -286,9 +286,21 @@ def own_broker() -> Iterator[dict[str, str]]:
 
 
 LONGEST = (
-    "test_verify_installed", "test_canary", "test_bad_input", "test_shim_real", "test_broker_load", "test_store_hit",
+    "test_lookalikes", "test_verify_installed", "test_canary", "test_bad_input", "test_shim_real", "test_broker_load",
+    "test_store_hit",
 )  # fmt: skip
 """Files that take longest come first, and unit tests last, so that all processes end at about the same time."""
+
+
+HOURS = "test_packages.py"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Builds that take hours are there only where somebody asks for them, by their marker or by the file's name."""
+    if collection_path.name != HOURS:
+        return None
+    by_marker = re.search(r"\b(packages|weekly)\b", config.option.markexpr)
+    return None if by_marker or any(HOURS in argument for argument in config.args) else True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,0 +1,74 @@
+"""The packages of the index, built for real by their recipes: ``pytest -m packages``, and ``-m weekly``.
+
+Not collected otherwise: a night of two processors. With CUDABUILD_PACKAGES_TABLE=FILE each build appends a line of a
+Markdown table to that file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from buildkit.recipe.loader import bundled_recipes, load_recipe
+
+NIGHTLY = ("chamferdist", "cumcubes", "diso", "torch-cluster", "torch-scatter", "torch-spline-conv")
+WEEKLY = ("causal-conv1d", "gsplat", "minkowskiengine")
+HOURS = 4
+Cudabuild = Callable[..., Any]
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(HOURS * 3600)]
+
+
+def row(what: str, answer: dict[str, Any]) -> str:
+    """Package, grade, time, units, the build's peak, what was said."""
+    guard = answer.get("guard") or {}
+    peak = f"{guard.get('peak_memory', 0) / (1 << 30):.1f} GiB"
+    ended = (answer.get("verdict") or {}).get("grade") or answer.get("error", {}).get("kind", "")
+    said = answer.get("error", {}).get("evidence", "").partition("\n")[0].replace("|", "/")
+    return f"| {what} | {ended} | {answer.get('seconds', 0):.0f} s | {guard.get('units', 0)} | {peak} | {said} |\n"
+
+
+def build(cudabuild: Cudabuild, person: dict[str, str], what: str, *words: str) -> dict[str, Any]:
+    """Build it anew, and note how that went."""
+    ran = cudabuild("build", what, *words, "--refresh", "--target", "12.0", "--timeout", "3h", "--json",
+                    env=person, timeout=HOURS * 3600)  # fmt: skip
+    answer: dict[str, Any] = ran.json
+    if table := os.environ.get("CUDABUILD_PACKAGES_TABLE"):
+        with Path(table).open("a", encoding="utf-8") as file:
+            file.write(row(what, answer))
+    assert ran.code == 0, (ran.out, ran.err)
+    return answer
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        *(pytest.param(name, marks=pytest.mark.packages) for name in NIGHTLY),
+        *(pytest.param(name, marks=pytest.mark.weekly) for name in WEEKLY),
+    ],
+)
+def test_a_recipe_of_the_index_builds(recipe: str, cudabuild: Cudabuild, person: dict[str, str]) -> None:
+    answer = build(cudabuild, person, recipe)
+    assert (answer["cache"], answer["verdict"]["grade"]) == ("miss", "imported")
+    assert answer["plan"]["targets"] == ["12.0"]
+    assert not [note for note in answer["notes"] if "needless" in note]
+
+
+@pytest.mark.packages
+def test_a_package_builds_without_a_recipe(cudabuild: Cudabuild, person: dict[str, str]) -> None:
+    answer = build(cudabuild, person, "pypi:torch-spline-conv==1.2.2")
+    assert answer["verdict"]["grade"] == "imported"
+    assert re.match(r"1\.2\.2\+pt2\.13\.cu130", answer["version"])
+
+
+@pytest.mark.packages
+def test_every_recipe_of_the_index_is_among_them() -> None:
+    """But for those that nobody can build in time."""
+    folders = [file.parent for file in bundled_recipes().glob("*/recipe.toml")]
+    of_the_index = {folder.name for folder in folders if load_recipe(folder).recipe.versions[0].sdist}
+    assert of_the_index == {*NIGHTLY, *WEEKLY}
