@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,6 +139,10 @@ def test_torchmcubes_is_built_by_its_recipe(make: Make, build: Build) -> None:
     assert answer["version"].startswith("0.1.0+pt2.13.cu130")
     (held,) = stage(answer, "audit")["evidence"]["objects"]
     assert (held["units"], held["elf"]) == (2, ["12.0"])
+    with zipfile.ZipFile(answer["wheel"]["path"]) as wheel:
+        (metadata,) = [wheel.read(name).decode() for name in wheel.namelist() if name.endswith("dist-info/METADATA")]
+    # It pins torch itself, when it is built: once is enough.
+    assert re.findall(r"(?m)^Requires-Dist: (torch\b.*)$", metadata) == ["torch==2.13.*"]
 
 
 ONE_OLD_UNIT = """\
