@@ -13,6 +13,8 @@ class CudabuildError(Exception):
 
     kind: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 1
+    rule: str = ""
+    """Id of the rule that named the cause from a log, if one did (docs/reference/explain.md)."""
 
     def __init__(self, message: str, *, evidence: str = "", hint: str = "", log: str | None = None) -> None:
         super().__init__(message)

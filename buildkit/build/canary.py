@@ -28,6 +28,7 @@ from buildkit.errors import (
     CanaryFailed,
     CudabuildError,
     MachineError,
+    MissingHeaders,
     SourceError,
     TimedOut,
     VerificationFailed,
@@ -154,11 +155,12 @@ def run_canary(prepared: Prepared, context: Context, build: Build) -> Canary | N
 
 def explained(error: CudabuildError, log: Path | None) -> CudabuildError:
     """A failure of the canary as the toolchain's; one that is not (no network, no memory, Ctrl-C) stays what it is."""
-    if isinstance(error, (MachineError, SourceError)):
+    told = isinstance(error, MachineError) and bool(error.rule) and not isinstance(error, MissingHeaders)
+    if isinstance(error, (MachineError, SourceError)) and not told:
         error.hint = f"{error.hint}; {WITHOUT}" if error.hint else WITHOUT
-    if not isinstance(error, (BuildFailed, VerificationFailed, TimedOut)):
+    if not told and not isinstance(error, (BuildFailed, VerificationFailed, TimedOut)):
         return error
-    fault = explain_toolchain(tail(log)) if isinstance(error, BuildFailed) and log is not None else None
+    fault = explain_toolchain(tail(log)) if (told or isinstance(error, BuildFailed)) and log is not None else None
     return CanaryFailed(
         f"the canary failed, nothing else was compiled: {fault.message if fault else error.message}",
         evidence=fault.line if fault else error.evidence,

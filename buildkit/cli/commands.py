@@ -12,6 +12,7 @@ COMMANDS = {
     "recipes": "List, show, check, test and write recipes.",
     "cache": "List, show and verify what is stored.",
     "log": "Show a build's log, and follow it while it runs.",
+    "explain": "Say why a build failed, from its log or any other.",
     "report": "Show where a build's time and memory went.",
     "monitor": "Show memory, processors, GPUs and the builds that run, live.",
     "cancel": "End a running build.",

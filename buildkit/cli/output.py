@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from buildkit.cli.console import printable
+from buildkit.diagnose.shown import hint_of, lines_of
 from buildkit.errors import CudabuildError
 
 SCHEMA = 1
@@ -20,8 +21,9 @@ def error_object(error: CudabuildError) -> dict[str, Any]:
         "exit_code": error.exit_code,
         "message": error.message,
         "evidence": error.evidence,
-        "hint": error.hint,
+        "hint": hint_of(error),
         "log": error.log,
+        "rule": error.rule or None,
     }
 
 
@@ -51,10 +53,5 @@ def print_failure(error: CudabuildError, *, as_json: bool, known: Mapping[str, A
     if as_json:
         print_json({"schema": SCHEMA, "build": None, **(known or {}), "error": error_object(error)})
         return
-    say(f"error: {error.message}")
-    for line in error.evidence.strip().splitlines()[-20:]:
-        say(f"  | {line}")
-    if error.hint:
-        say(f"next: {error.hint}")
-    if error.log:
-        say(f"log: {error.log}")
+    for line in lines_of(error):
+        say(line)

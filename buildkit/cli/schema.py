@@ -62,8 +62,11 @@ class ErrorObject(JsonModel):
     exit_code: int = Field(gt=0, description="The exit code that goes with it.")
     message: str = Field(min_length=1, description="What failed.")
     evidence: str = Field(description="The lines that show it; can be empty.")
-    hint: str = Field(description="The next command to type; can be empty.")
+    hint: str = Field(description="The next command to type.")
     log: str | None = Field(description="Path of the build's log, where there is one.")
+    rule: str | None = Field(
+        default=None, description="The rule that named the cause from the log, as listed in explain.md; null where none did."
+    )
 
 
 class BuildObject(JsonModel):

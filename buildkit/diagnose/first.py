@@ -1,50 +1,17 @@
-"""From a failed build's log to its cause: the first line that says what went wrong, not the last one."""
+"""From a failed build's log to its cause: what a rule knows, else the first line that says what went wrong."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from buildkit.errors import BadBackendAnswer, BuildFailed, CudabuildError, DiskFull, MissingHeaders, OutOfMemory
+from buildkit.diagnose.engine import Finding, findings
+from buildkit.diagnose.text import core, read_log
+from buildkit.errors import BadBackendAnswer, BuildFailed, CudabuildError, DiskFull, OutOfMemory
 
 LOG_TAIL = 16 << 20
 """Bytes of a log that are looked at: the end, where the failing unit printed."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A line that names a cause. ``hint`` may use the groups of the pattern."""
-
-    pattern: re.Pattern[str]
-    cause: type[CudabuildError]
-    message: str
-    hint: str
-
-
-RULES = (
-    Rule(
-        re.compile(r"No space left on device|Disk quota exceeded"),
-        DiskFull,
-        "the disk ran full while building",
-        "free some space, or set CUDABUILD_CACHE to another disk",
-    ),
-    Rule(
-        re.compile(
-            r"died due to signal 9|Killed signal terminated program|fatal error: Killed|virtual memory exhausted|"
-            r"std::bad_alloc|Cannot allocate memory|out of memory allocating|^\s*Killed\b|LLVM ERROR: out of memory"
-        ),
-        OutOfMemory,
-        "a compiler was killed for lack of memory",
-        "fewer at a time: --jobs 1; or raise the limit of the container, the WSL2 VM or the Slurm job",
-    ),
-    Rule(
-        re.compile(r"Python\.h: No such file"),
-        MissingHeaders,
-        "Python's own headers are missing",
-        "apt-get install python3-dev; dnf install python3-devel",
-    ),
-)
 
 _FIRST_ERROR = re.compile(
     r"(?:^|[\s:(])(?:fatal )?error\s*(?::|[A-Z]?\d+:)|^CMake Error|^\w*(?:Error|Exception)(?::|$)|^nvcc fatal|"
@@ -53,34 +20,72 @@ _FIRST_ERROR = re.compile(
 )
 _HEADER = re.compile(r"\$ |  \+\w+=")
 """The frontend's own lines at the beginning of each hook: the command and its environment."""
-_NOISE = re.compile(r"error: command .* failed with exit|subprocess\.CalledProcessError|Error compiling objects")
+_NOISE = re.compile(
+    r"error: command .* failed with exit|subprocess\.CalledProcessError|Error compiling objects|"
+    r"error: subprocess-exited-with-error|error: metadata-generation-failed|error: failed-wheel-build-for-install|"
+    r"ERROR: Failed (?:building wheel|to build)|did not (?:run|complete) successfully|Error: No module named pip"
+)
 
 
 def explain_failure(error: BuildFailed, log: Path, since: int = 0) -> CudabuildError:
-    """The cause that the log names from byte ``since`` on, with the line that shows it and the log's path."""
+    """The cause that the log names from byte ``since`` on, with the lines that show it and the log's path.
+
+    Its ``rule`` is the id of the rule that knew it; empty where none did, and the first error is shown as it is.
+    """
     lines = tail(log, since=since)
-    for rule in RULES:
-        for line in lines:
-            if rule.pattern.search(line):
-                return rule.cause(rule.message, evidence=line.strip(), hint=rule.hint, log=str(log))
+    read = read_log("\n".join(lines))
+    found = findings(read)
+    if isinstance(error, BadBackendAnswer):
+        own = {DiskFull.kind, OutOfMemory.kind}  # what makes a backend end well without its wheel
+        found = [finding for finding in found if finding.rule.kind in own]
+    if found:
+        return as_error(found[0], type(error), str(log))
     if isinstance(error, BadBackendAnswer):
         error.log = str(log)  # its own words say it all: the log shows a build that went well
         return error
-    found = first_error(lines)
     return type(error)(
         error.message,
-        evidence="\n".join(found),
+        evidence="\n".join(first_error(read.lines)),
         hint=error.hint or f"read the whole log: less {log}",
         log=str(log),
     )
 
 
-def first_error(lines: list[str]) -> list[str]:
+def as_error(finding: Finding, failed: type[BuildFailed], log: str | None) -> CudabuildError:
+    """A finding as the error of a build; ``failed`` is its class where the rule has none of its own."""
+    kind = _classes().get(finding.rule.kind, failed)
+    evidence = "\n".join(line.text for line in finding.evidence)
+    cause = failed if kind is BuildFailed else kind
+    error = cause(finding.cause, evidence=evidence, hint=finding.hint, log=log)
+    error.rule = finding.rule.id
+    return error
+
+
+def _classes() -> dict[str, type[CudabuildError]]:
+    """Every class of cause by its kind."""
+    return {each.kind: each for each in _below(CudabuildError)}
+
+
+def _below(cause: type[CudabuildError]) -> Iterator[type[CudabuildError]]:
+    for each in cause.__subclasses__():
+        yield each
+        yield from _below(each)
+
+
+def first_error(lines: Sequence[str]) -> list[str]:
     """The first line that reports an error, with the two after it; the last lines where none does."""
-    for position, line in enumerate(lines):
-        if _FIRST_ERROR.search(line) and not _NOISE.search(line):
-            return [each.rstrip() for each in lines[position : position + 3]]
+    position = first_error_at(lines)
+    if position is not None:
+        return [each.rstrip() for each in lines[position : position + 3]]
     return [line.rstrip() for line in lines if not _HEADER.match(line)][-5:]
+
+
+def first_error_at(lines: Sequence[str]) -> int | None:
+    """Where it stands; None where no line reports an error."""
+    for position, line in enumerate(lines):
+        if _FIRST_ERROR.search(core(line)) and not _NOISE.search(line):
+            return position
+    return None
 
 
 def tail(log: Path, since: int = 0) -> list[str]:

@@ -14,6 +14,7 @@ from buildkit.errors import (
     CanaryFailed,
     CudabuildError,
     Interrupted,
+    NoToolkit,
     NotCached,
     OutOfMemory,
     TimedOut,
@@ -81,6 +82,19 @@ def test_a_failed_build_is_the_toolchains_and_shows_its_line(tmp_path: Path) -> 
     assert "the toolkit's ptxas cannot be started" in found.message
     assert found.evidence == "sh: 1: ptxas: not found"
     assert found.hint.endswith(WITHOUT)
+
+
+def test_what_a_rule_says_of_its_log_is_the_toolchains_too(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("ok\n/bin/sh: 1: nvcc: not found\n", encoding="utf-8")
+    error = NoToolkit("the CUDA compiler nvcc was not found", evidence="nvcc: not found", hint="install one")
+    error.rule = "nvcc-not-found"
+    found = explained(error, log)
+    assert isinstance(found, CanaryFailed)
+    assert found.message.endswith("the CUDA compiler nvcc was not found")
+    assert found.evidence == "/bin/sh: 1: nvcc: not found"
+    error = NoToolkit("no toolkit fits", hint="install one")
+    assert explained(error, log) is error, "said before anything was built"
 
 
 @pytest.mark.parametrize(

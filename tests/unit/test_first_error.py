@@ -64,16 +64,22 @@ def test_lines_that_only_look_like_it(tmp_path: Path, line: str) -> None:
         "AssertionError",
     ],
 )
-def test_the_first_error_counts_not_the_last(tmp_path: Path, line: str) -> None:
+def test_the_first_error_counts_not_the_last(line: str) -> None:
     before = ["[1/2] c++ -Werror=format -c error.cpp", "warning: no error here", "/usr/bin/ld: warning: x.o: no note"]
     after = [
         "ninja: build stopped",
         "subprocess.CalledProcessError: Command '['ninja']' returned non-zero exit status 1.",
         "RuntimeError: Error compiling objects for extension",
     ]
-    text = "\n".join([*before, line, "  detail", "  ^~~", *after])
-    found = explained(tmp_path, text)
-    assert found.evidence.splitlines() == [line, "  detail", "  ^~~"]
+    for around in ("", "      "):
+        lines = [around + each for each in [*before, line, "  detail", "  ^~~", *after]]
+        assert first_error(lines) == [around + each for each in (line, "  detail", "  ^~~")]
+
+
+def test_what_no_rule_knows_shows_its_first_error(tmp_path: Path) -> None:
+    found = explained(tmp_path, "note\nx.cpp:7:1: error: expected ';'\n  detail\n  ^~~\nninja: build stopped\n")
+    assert (type(found), found.rule) == (BuildFailed, "")
+    assert found.evidence.splitlines() == ["x.cpp:7:1: error: expected ';'", "  detail", "  ^~~"]
     assert found.hint == f"read the whole log: less {tmp_path / 'build.log'}"
 
 

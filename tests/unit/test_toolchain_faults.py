@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from buildkit.diagnose.toolchain import ANOTHER_COMPILER, ANOTHER_TOOLKIT, explain_toolchain, unwrapped
+from buildkit.diagnose.text import unwrapped
+from buildkit.diagnose.toolchain import explain_toolchain
+
+ANOTHER_TOOLKIT = "give another one: --cuda-home PATH"
+ANOTHER_COMPILER = "give another compiler, such as CC=gcc-12 CXX=g++-12"
 
 REPORT = """\
 -- The CXX compiler identification is GNU 12.2.0
