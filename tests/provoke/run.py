@@ -2,12 +2,12 @@
 
     python tests/provoke/run.py [RULE ...] [--set cheap] [--torch SITE_PACKAGES] [--cuda TOOLKIT] [--locales FOLDER]
 
-Each ``*.sh`` beside this file is a set of cases: a header ``### RULE [VARIANT]``, then the lines for bash. A case runs in
-an empty folder, without the person's settings, and what it prints is written to ``tests/unit/data/logs/RULE.log`` (or
-``RULE.VARIANT.log``), with paths and hosts of this machine rewritten to ``/build``, ``/usr`` and ``index.example``. Linux,
-as root (some cases mount a file system of their own, inside a namespace). Not a test: pytest does not collect it.
+Each ``*.sh`` beside this file is a set of cases: a header ``### RULE [VARIANT]``, then the lines for bash. A case runs
+in an empty folder, without the person's settings, and what it prints is written to ``tests/unit/data/logs/RULE.log``
+(or ``RULE.VARIANT.log``), with paths and hosts of this machine rewritten to ``/build``, ``/usr`` and ``index.example``.
+Linux, as root: some cases mount a file system of their own, in a namespace. Not a test: pytest does not collect it.
 
-Sets: ``cheap`` takes g++, git, strace and openssl; ``pip`` takes an index (whichever pip is configured with); ``cuda`` a
+Sets: ``cheap`` takes g++, git and strace; ``pip`` openssl and an index (whichever pip is configured with); ``cuda`` a
 whole toolkit and torch; ``locales`` the translations of gcc, binutils, bash and glibc, unpacked into a folder.
 """
 
@@ -69,7 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--locales", type=Path, help="a folder with usr/share/locale")
     parser.add_argument("--dry", action="store_true", help="print, write nothing")
     asked = parser.parse_args(arguments)
-    every = [case for path in sorted(HERE.glob("*.sh")) if path.stem in (asked.sets or [path.stem]) for case in cases(path)]
+    every = [
+        case for path in sorted(HERE.glob("*.sh")) if path.stem in (asked.sets or [path.stem]) for case in cases(path)
+    ]
     chosen = [case for case in every if not asked.rule or case.rule in asked.rule]
     wrong = 0
     for case in chosen:
@@ -94,14 +96,15 @@ def provoke(case: Case, given: dict[str, Path | None]) -> str:
         "HOME": str(folder / "home"),
         "LC_ALL": "C.UTF-8",
         "PY": sys.executable,
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "PIP_RETRIES": "0",
+        "BASE": f"{sys.base_prefix}/bin/python3",
         "PIP_NO_INPUT": "1",
         "PIP_ROOT_USER_ACTION": "ignore",
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_CONFIG_NOSYSTEM": "1",
         **{name: str(path.resolve()) for name, path in given.items() if path is not None},
-        **{name: value for name, value in os.environ.items() if name == "PROVOKE_PIP_CONFIG"},
+        **{name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "REQUESTS_"))},
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_RETRIES": "0",
     }
     (folder / "home").mkdir()
     command = ["bash", "-c", (HERE / "prelude.bash").read_text("utf-8") + case.script]
@@ -123,12 +126,19 @@ def provoke(case: Case, given: dict[str, Path | None]) -> str:
 
 def rewritten(text: str, folder: str, environment: dict[str, str]) -> str:
     """The text as it would be on a machine whose paths and hosts say nothing."""
-    for place, name in ((folder, "/build"), (environment.get("TORCH"), "/venv/lib/python3.11/site-packages"),
-                        (environment.get("CUDA"), "/usr/local/cuda"), (sys.prefix, "/venv"), (sys.base_prefix, "/usr")):  # fmt: skip
+    places = {
+        folder: "/build",
+        environment.get("TORCH"): "/venv/lib/python3.11/site-packages",
+        environment.get("CUDA"): "/usr/local/cuda",
+        sys.prefix: "/venv",
+        sys.base_prefix: "/usr",
+    }
+    for place, name in places.items():
         text = text.replace(place, name) if place else text
     text = re.sub(r"\S*/\.pyenv/versions/[\d.]+", "/usr", text)
     text = re.sub(r"/root\b|/work/\w+", "/home/me", text)
-    text = re.sub(r"(https?|file)://(?!github\.com|docs\.|pip\.|packaging\.|www\.gnu)[^\s/'\")]*", r"\1://index.example", text)
+    ours = r"(https?|file)://(?!github\.com|docs\.|pip\.|packaging\.|www\.gnu)[^\s/'\")]*"
+    text = re.sub(ours, r"\1://index.example", text)
     text = re.sub(r"(host=)?'?(?:127\.0\.0\.1|localhost)'?(?:[:,] ?(?:port=)?\d+)?", r"\1index.example", text)
     text = re.sub(r"(?m)^Looking in (?:indexes|links): .*\n", "", text)
     text = re.sub(r"/tmp/(?!pip-)\w*\d\w*|/tmp/cc\w{6}", "/tmp/x", text)
