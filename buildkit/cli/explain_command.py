@@ -68,7 +68,7 @@ def lines_of(source: Source, found: Sequence[Finding], *, every: bool = False) -
         yield from cause_lines(finding)
     for finding in () if every else found[1 : 1 + _OTHERS]:
         word = "then" if finding.because_of else "also"
-        yield f"{word}: {finding.cause} (line {finding.evidence[0].line})"
+        yield f"{word}: {finding.cause} (line {finding.line})"
     if not every and len(found) > 1 + _OTHERS:
         yield f"and {len(found) - 1 - _OTHERS} more: --all shows them"
 
@@ -95,7 +95,7 @@ def _unknown(source: Source) -> Iterator[str]:
     place = first_error_at(log.lines)
     if place is None:
         yield "this log reports no error" if log.lines else "this log is empty"
-        yield "next: once more with all output: `pip install -v NAME 2>&1 | tee build.log`, then cudabuild explain build.log"
+        yield "next: once more, with all output: pip install -v NAME 2>&1 | cudabuild explain -"
         return
     yield "no rule knows the cause; the first error is:"
     for index in range(place, min(place + 3, len(log.lines))):

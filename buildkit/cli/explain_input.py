@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections import deque
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -44,10 +44,12 @@ def read_source(word: str, records: BuildRecords) -> Source:
     if word == "-":
         return _source("standard input", sys.stdin.buffer)
     path = Path(word)
-    if os.path.lexists(path):
+    if word and os.path.lexists(path):
         return _of_file(path, word)
     if not word or "/" in word or path.suffix in {".log", ".txt"}:
-        raise UsageError(f"there is no file {word or chr(39) * 2}", hint="cudabuild explain FILE, BUILD, or - for standard input")
+        raise UsageError(
+            f"there is no file {word or chr(39) * 2}", hint="cudabuild explain FILE, BUILD, or - for standard input"
+        )
     try:
         record = records.find(word)
     except NoSuchBuild as error:
@@ -80,7 +82,7 @@ def _readable(name: str) -> Iterator[None]:
 
 
 def _source(name: str, file: BinaryIO) -> Source:
-    """Of more than :data:`LOG_TAIL` bytes the end; lines before it are counted, so that numbers are those of the file."""
+    """Of more than :data:`LOG_TAIL` bytes the end; lines before it are counted: numbers are those of the file."""
     chunks: deque[bytes] = deque()
     held = dropped = 0
     while chunk := file.read(_CHUNK):

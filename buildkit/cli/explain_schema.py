@@ -29,12 +29,16 @@ class CauseObject(JsonModel):
     """A cause that the log shows."""
 
     rule: str = Field(description="The rule that knows it, as listed in explain.md.")
-    kind: str = Field(description="The kind of error that a build with this log fails with, as listed in exit-codes.md.")
+    kind: str = Field(
+        description="The kind of error that a build with this log fails with, as listed in exit-codes.md."
+    )
     cause: str = Field(description="One sentence.")
     evidence: list[LineObject] = Field(min_length=1, description="The lines that show it.")
     hint: str = Field(description="The next command to type.")
     links: list[str] = Field(description="Pages that say more.")
-    because_of: str | None = Field(description="The rule whose finding brought this one about; null for a cause of its own.")
+    because_of: str | None = Field(
+        description="The rule whose finding brought this one about; null for a cause of its own."
+    )
 
 
 class ExplainObject(JsonModel):
@@ -43,7 +47,9 @@ class ExplainObject(JsonModel):
     schema_: SchemaNumber
     source: str = Field(description="The file that was read.")
     build: str | None = Field(description="The build's id, where one was named.")
-    ended: str | None = Field(description="The kind of error that the build ended with, where one was named and failed.")
+    ended: str | None = Field(
+        description="The kind of error that the build ended with, where one was named and failed."
+    )
     lines: int = Field(ge=0, description="Lines that were looked at.")
     cut: bool = Field(description="Whether only the end was looked at: 16 MiB.")
     explained: bool = Field(description="Whether a rule knows what the log shows; the exit code is 0 then, else 1.")

@@ -5,6 +5,7 @@ Each page is written by hand around one generated part, which stands between two
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import click
 from pydantic import BaseModel
 
 from buildkit.cli.commands import COMMANDS
+from buildkit.cli.explain_schema import CauseObject, ExplainObject, LineObject, explain_schema_text
 from buildkit.cli.main import cli
 from buildkit.cli.monitor_schema import GpuObject, MonitorObject, RunningObject, UnitObject, monitor_schema_text
 from buildkit.cli.report_schema import (
@@ -42,6 +44,7 @@ from buildkit.cli.verify_schema import (
     InstalledObject,
     installed_schema_text,
 )
+from buildkit.diagnose.rule import rules
 from buildkit.errors import CudabuildError
 from buildkit.guard.trace import MemoryPoint, Run, Trace, TreePoint, UnitTrace
 from buildkit.verify.coverage import Ran, TargetRow
@@ -122,6 +125,9 @@ def json_text() -> str:
         ("`trace.units.runs`", Run),
         ("`trace.memory`", MemoryPoint),
         ("`trace.tree`", TreePoint),
+        ("The object of `explain`", ExplainObject),
+        ("`findings`", CauseObject),
+        ("`findings.evidence`, `first_error`", LineObject),
         ("The object of `monitor`", MonitorObject),
         ("`builds`", RunningObject),
         ("`builds.units`", UnitObject),
@@ -130,11 +136,22 @@ def json_text() -> str:
     return "\n\n".join(f"### {title}\n\n{_doc(model)}\n\n{_keys(model)}" for title, model in sections)
 
 
+def rules_text() -> str:
+    """One table: every rule of diagnosis, with what it says and the kind of error it makes of a failed build."""
+    rows = ["| rule | cause | next | `kind` | log |", "|---|---|---|---|---|"]
+    for rule in sorted(rules(), key=lambda rule: rule.id):
+        cause, hint = (_cell(re.sub(r"(\{\w+\})+", "…", text)) for text in (rule.cause, rule.hint))
+        log = "provoked" if rule.provoked else f"[public]({rule.source})"
+        rows.append(f"| `{rule.id}` | {cause} | {hint} | `{rule.kind}` | {log} |")
+    return "\n".join(rows)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands_text,
     "exit-codes.md": exit_codes_text,
     "configuration.md": settings_text,
     "json.md": json_text,
+    "explain.md": rules_text,
 }
 
 
@@ -147,6 +164,7 @@ def write_reference(folder: Path) -> None:
     (folder / "show.schema.json").write_text(show_schema_text(), "utf-8")
     (folder / "verify.schema.json").write_text(installed_schema_text(), "utf-8")
     (folder / "report.schema.json").write_text(report_schema_text(), "utf-8")
+    (folder / "explain.schema.json").write_text(explain_schema_text(), "utf-8")
     (folder / "monitor.schema.json").write_text(monitor_schema_text(), "utf-8")
 
 

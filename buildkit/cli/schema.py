@@ -65,7 +65,8 @@ class ErrorObject(JsonModel):
     hint: str = Field(description="The next command to type.")
     log: str | None = Field(description="Path of the build's log, where there is one.")
     rule: str | None = Field(
-        default=None, description="The rule that named the cause from the log, as listed in explain.md; null where none did."
+        default=None,
+        description="The rule that named the cause from the log, as listed in explain.md; null where none did.",
     )
 
 

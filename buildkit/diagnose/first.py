@@ -18,6 +18,8 @@ _FIRST_ERROR = re.compile(
     r"undefined reference to|^(?:\S*[/-])?ld(?:\.\w+)?: (?!warning)|collect2: error|Unsupported gpu architecture",
     re.IGNORECASE,
 )
+_STEMS = ("error", "exception", "fatal", "undefined", "ld: ", "ld.", "unsupported")
+"""What a line must hold for the pattern to be tried, which takes far longer."""
 _HEADER = re.compile(r"\$ |  \+\w+=")
 """The frontend's own lines at the beginning of each hook: the command and its environment."""
 _NOISE = re.compile(
@@ -83,6 +85,9 @@ def first_error(lines: Sequence[str]) -> list[str]:
 def first_error_at(lines: Sequence[str]) -> int | None:
     """Where it stands; None where no line reports an error."""
     for position, line in enumerate(lines):
+        low = line.lower()
+        if not any(stem in low for stem in _STEMS):
+            continue
         if _FIRST_ERROR.search(core(line)) and not _NOISE.search(line):
             return position
     return None

@@ -1,4 +1,4 @@
-"""The rules: what a line of a log says, and what to do about it. Data in ``rules/*.toml``, read when first asked for."""
+"""The rules: what a line of a log says, and what to do about it. Data in ``rules/*.toml``, read when asked for."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -20,10 +20,11 @@ _COLOURS = re.compile(r"\x1b(?:\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x
 _BUILDKIT = re.compile(r"^#\d+ (?:\d+\.\d+ ?)?", re.MULTILINE)
 _BUILDKIT_SUMMARY = re.compile(r"^\d+\.\d{1,4} ", re.MULTILINE)
 _MOMENT = re.compile(
-    r"^(?:[^\t\n]{0,200}\t[^\t\n]{0,200}\t)?\ufeff?\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?Z?\]? (?:##\[error\])?",
+    r"^(?:[^\t\n]{0,200}\t[^\t\n]{0,200}\t)?\ufeff?"
+    r"\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?Z?\]? (?:##\[error\])?",
     re.MULTILINE,
 )
-_FRAME = " \t│╰├─▶└>×╎┃"
+_FRAME = " \t│╰├─▶└>\N{MULTIPLICATION SIGN}╎┃"
 
 
 @dataclass(frozen=True)
@@ -39,16 +40,22 @@ class Log:
         return "\n".join([core(line) for line in self.lines])
 
     @cached_property
+    def data(self) -> bytes:
+        """:attr:`whole` in UTF-8: texts are found twice as fast in it."""
+        return self.whole.encode("utf-8", "surrogatepass")
+
+    @cached_property
     def _starts(self) -> list[int]:
-        return list(accumulate((len(line) + 1 for line in self.whole.split("\n")), initial=0))
+        return list(accumulate((len(line) + 1 for line in self.data.split(b"\n")), initial=0))
 
-    def at(self, position: int) -> int:
-        """The index of the line that holds a position of :attr:`whole`."""
-        return bisect_right(self._starts, position) - 1
-
-    def end_of(self, index: int) -> int:
-        """Where a line ends in :attr:`whole`, behind its line feed."""
-        return self._starts[index + 1]
+    def holding(self, text: str) -> Iterator[int]:
+        """The index of each line that holds a text."""
+        data, wanted, starts = self.data, text.encode(), self._starts
+        position = data.find(wanted)
+        while position >= 0:
+            index = bisect_right(starts, position) - 1
+            yield index
+            position = data.find(wanted, starts[index + 1])
 
 
 def core(line: str) -> str:

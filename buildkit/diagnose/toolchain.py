@@ -21,7 +21,7 @@ class Fault:
 
 
 def explain_toolchain(lines: Sequence[str]) -> Fault:
-    """The fault that a log shows: of several the plainest one; where there is none, what is known of any build's log."""
+    """The fault that a log shows: of several the plainest; where there is none, what is known of any build's log."""
     log = read_log("\n".join(lines))
     if found := findings(log, canary_rules()) or findings(log):
         return Fault(found[0].cause, found[0].evidence[0].text, found[0].hint)
