@@ -39,8 +39,10 @@ PROBE_TIMEOUT = 600.0
 """Seconds for a probe; the import of torch and the driver's compilation from PTX are in it."""
 PROBE_MEMORY = 12 << 30
 """Bytes that a probe's processes may have resident; libraries of CUDA alone come to some GiB."""
-ROOM_FOR_BOTH = 4 << 30
-"""Bytes with which two processes may load torch at once."""
+ROOM_FOR_BOTH = 8 << 30
+"""Bytes with which a probe may run beside an import of torch."""
+ROOM_FOR_IMPORT = 2 << 30
+"""How much of these is the import's."""
 TWIN = Path(__file__).parents[1] / "_native"
 UVM = Path("/dev/nvidia-uvm")
 
@@ -190,7 +192,8 @@ def _run(
     folder.mkdir()
     asked = {"probe": str(subject.probe.absolute()), "device": device, "torch": subject.torch_lib is not None}
     command, answer = write_request(subject.python, asked, subject.mcubes, folder, subject.environment)
-    limit = min(subject.memory, memory_budget(read_limits(context.environ), None).bytes)
+    budget = memory_budget(read_limits(context.environ), None).bytes
+    limit = min(subject.memory, budget if unwanted is None else budget - ROOM_FOR_IMPORT)
     lines: list[str] = []
     try:
         with (folder / "log").open("wb") as log:

@@ -100,4 +100,5 @@ def _unknown(source: Source) -> Iterator[str]:
     yield "no rule knows the cause; the first error is:"
     for index in range(place, min(place + 3, len(log.lines))):
         yield f"  | {log.numbers[index]}: {log.lines[index].strip()}"
-    yield f"next: read on from there: less +{log.numbers[place]} {source.name}"
+    there = log.numbers[place]
+    yield f"next: read on from there: {f'line {there}' if source.piped else f'less +{there} {source.name}'}"

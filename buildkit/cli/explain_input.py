@@ -18,8 +18,10 @@ from buildkit.errors import NoSuchBuild, UsageError
 if TYPE_CHECKING:
     from buildkit.store.builds import BuildRecord, BuildRecords
 
+STANDARD_INPUT = "standard input"
 _CHUNK = 1 << 20
 _HEAD = 1 << 12
+_WIDE = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 _PACKED = {
     b"\x1f\x8b": "zcat {name} | cudabuild explain -",
     b"PK\x03\x04": "unzip -p {name} | cudabuild explain -",
@@ -38,11 +40,16 @@ class Source:
     cut: bool
     record: BuildRecord | None = None
 
+    @property
+    def piped(self) -> bool:
+        """Whether it was read from standard input, which cannot be read again."""
+        return self.name == STANDARD_INPUT
+
 
 def read_source(word: str, records: BuildRecords) -> Source:
     """What a word names: ``-``, a file, else a build. Raises UsageError, NoSuchBuild."""
     if word == "-":
-        return _source("standard input", sys.stdin.buffer)
+        return _source(STANDARD_INPUT, sys.stdin.buffer)
     path = Path(word)
     if word and os.path.lexists(path):
         return _of_file(path, word)
@@ -85,9 +92,11 @@ def _source(name: str, file: BinaryIO) -> Source:
     """Of more than :data:`LOG_TAIL` bytes the end; lines before it are counted: numbers are those of the file."""
     chunks: deque[bytes] = deque()
     held = dropped = 0
+    mark = b""
     while chunk := file.read(_CHUNK):
         if not chunks and not dropped:
             _check_text(chunk, name)
+            mark = chunk[:2]
         chunks.append(chunk)
         held += len(chunk)
         while held - len(chunks[0]) >= LOG_TAIL:
@@ -95,19 +104,20 @@ def _source(name: str, file: BinaryIO) -> Source:
             held -= len(gone)
             dropped += gone.count(b"\n")
     cut = dropped > 0
-    return Source(name, read_log(_decoded(b"".join(chunks)), first=dropped + 1), cut)
+    return Source(name, read_log(_decoded(b"".join(chunks), mark), first=dropped + 1), cut)
 
 
 def _check_text(head: bytes, name: str) -> None:
     for magic, way in _PACKED.items():
         if head.startswith(magic):
             raise UsageError(f"{name} is packed", hint=way.format(name=name))
-    if b"\0" in head[:_HEAD] and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if b"\0" in head[:_HEAD] and head[:2] not in _WIDE:
         raise UsageError(f"{name} is no text", hint="cudabuild explain FILE, where FILE is what a build printed")
 
 
-def _decoded(data: bytes) -> str:
-    """UTF-8, what is none of it escaped; UTF-16 (what PowerShell's ``>`` writes) by its mark."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", "replace")
+def _decoded(data: bytes, mark: bytes) -> str:
+    """UTF-8, what is none of it escaped; UTF-16 (what PowerShell's ``>`` writes) by the mark that the file began with.
+    Whole chunks were dropped, so that no character is cut."""
+    if mark in _WIDE:
+        return data.decode(_WIDE[mark], "replace").removeprefix("\ufeff")
     return data.decode("utf-8", "backslashreplace").removeprefix("\ufeff")

@@ -8,7 +8,7 @@ from pathlib import Path
 from buildkit.cli.options import Asked, make_context
 from buildkit.cli.output import answer, say
 from buildkit.cli.terminal import reporter_for
-from buildkit.errors import CudabuildError, RecipeError
+from buildkit.errors import CudabuildError, Interrupted, RecipeError, Terminated
 from buildkit.progress import Reporter
 from buildkit.recipe.loader import FILE, LoadedRecipe, find_recipe, load_recipe, recipe_names
 from buildkit.recipe.problems import located, recipe_error
@@ -26,6 +26,8 @@ def check(places: Sequence[str], folders: Sequence[Path], *, online: bool, asked
             try:
                 loaded = load_recipe(Path(place)) if _is_place(place) else find_recipe(place, folders)
                 advice = _checked(loaded, looker)
+            except (Interrupted, Terminated):
+                raise
             except CudabuildError as error:
                 say(f"{place}: {error.message}")
                 failed.append((place, error.hint))

@@ -23,6 +23,8 @@ _STEMS = (
 )  # fmt: skip
 """What nearly every line that reports a failure holds: a few searches for these leave little to search in."""
 
+_PASSING = re.compile(r"^-- |[Ww]arning: |\bnote: ")
+"""What tells of things that a build went on without."""
 _SOURCE = "raise "
 """How lines begin that a traceback quotes from a program: its message is not filled in yet."""
 
@@ -95,7 +97,7 @@ def _candidates(log: Log, known: Sequence[Rule]) -> _Lines:
 def _find(rule: Rule, log: Log, lines: _Lines) -> Finding | None:
     for index in lines.holding(rule):
         line = lines.texts[index]
-        if line.startswith(_SOURCE):
+        if line.startswith(_SOURCE) or (not rule.warnings and _PASSING.search(line)):
             continue
         match = rule.pattern.search(line) if rule.pattern else None
         if (rule.pattern and match is None) or (rule.forbidden and rule.forbidden.search(line)):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from buildkit.diagnose.engine import Finding, findings
 from buildkit.diagnose.text import core, read_log
-from buildkit.errors import BadBackendAnswer, BuildFailed, CudabuildError, DiskFull, OutOfMemory
+from buildkit.errors import BadBackendAnswer, BuildFailed, CudabuildError, DiskFull, MissingHeaders, OutOfMemory
 
 LOG_TAIL = 16 << 20
 """Bytes of a log that are looked at: the end, where the failing unit printed."""
@@ -18,6 +18,11 @@ _FIRST_ERROR = re.compile(
     r"undefined reference to|^(?:\S*[/-])?ld(?:\.\w+)?: (?!warning)|collect2: error|Unsupported gpu architecture",
     re.IGNORECASE,
 )
+_SURE = frozenset({DiskFull.kind, OutOfMemory.kind, MissingHeaders.kind})
+"""Kinds that a failed build takes over from what its log says. A log holds much that has nothing to do with the
+failure, and scripts act on kinds and exit codes: for the others the rule's words are the message, and no more."""
+_LATER = frozenset({"import", "run"})
+"""Stages that a failed build never came to."""
 _STEMS = ("error", "exception", "fatal", "undefined", "ld: ", "ld.", "unsupported")
 """What a line must hold for the pattern to be tried, which takes far longer."""
 _HEADER = re.compile(r"\$ |  \+\w+=")
@@ -36,12 +41,14 @@ def explain_failure(error: BuildFailed, log: Path, since: int = 0) -> CudabuildE
     """
     lines = tail(log, since=since)
     read = read_log("\n".join(lines))
-    found = findings(read)
+    found = [finding for finding in findings(read) if finding.rule.stage not in _LATER]
     if isinstance(error, BadBackendAnswer):
         own = {DiskFull.kind, OutOfMemory.kind}  # what makes a backend end well without its wheel
         found = [finding for finding in found if finding.rule.kind in own]
     if found:
-        return as_error(found[0], type(error), str(log))
+        place = first_error_at(read.lines)
+        first = "" if place is None else read.lines[place].rstrip()
+        return as_error(found[0], type(error), str(log), sure=_SURE, first=first)
     if isinstance(error, BadBackendAnswer):
         error.log = str(log)  # its own words say it all: the log shows a build that went well
         return error
@@ -53,10 +60,25 @@ def explain_failure(error: BuildFailed, log: Path, since: int = 0) -> CudabuildE
     )
 
 
-def as_error(finding: Finding, failed: type[BuildFailed], log: str | None) -> CudabuildError:
-    """A finding as the error of a build; ``failed`` is its class where the rule has none of its own."""
+def as_error(
+    finding: Finding,
+    failed: type[BuildFailed],
+    log: str | None,
+    *,
+    sure: frozenset[str] | None = None,
+    first: str = "",
+) -> CudabuildError:
+    """A finding as the error of a build; ``failed`` is its class where the rule has none of its own.
+
+    ``sure`` are the kinds that a log alone may give an error (None: all). With another one the first line that reports
+    an error is shown as well (``first``), so that a person can see whether the rule is right.
+    """
     kind = _classes().get(finding.rule.kind, failed)
-    evidence = "\n".join(line.text for line in finding.evidence)
+    shown = [line.text for line in finding.evidence]
+    if sure is not None and kind.kind not in sure:
+        kind = failed
+        shown += [first] if first.strip() not in {"", *(each.strip() for each in shown)} else []
+    evidence = "\n".join(shown)
     cause = failed if kind is BuildFailed else kind
     error = cause(finding.cause, evidence=evidence, hint=finding.hint, log=log)
     error.rule = finding.rule.id

@@ -48,6 +48,8 @@ class Rule:
     near: tuple[re.Pattern[str], ...] = ()
     reach: int = 8
     anywhere: tuple[str, ...] = ()
+    warnings: bool = False
+    """Whether a warning, a note or a line of CMake's report counts: most say what a build got by without."""
     after: int = 0
     """Lines behind the one that counts which belong to the evidence."""
     consequence_of: tuple[str, ...] = ()

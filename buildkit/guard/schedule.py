@@ -136,11 +136,15 @@ class _Board:
             pool = self.pools[name]
             if pool.starved or (pool.held and self.inside(name)):
                 return False
-        return not self.crowded() and (unit.sure or not self.at_its_processors())
+        return not self.crowded() and (unit.sure or not self.at_its_processors(unit))
 
-    def at_its_processors(self) -> bool:
-        """As many run as there are processors."""
-        return self.cores.processors is not None and len(self.running) >= self.cores.processors
+    def at_its_processors(self, unit: Unit) -> bool:
+        """As many run as there are processors, and one of them is its build's: no build stands still for a guess."""
+        most = self.cores.processors
+        return most is not None and len(self.running) >= most and self.has_running(unit.build)
+
+    def has_running(self, build: str) -> bool:
+        return any(one.build == build for one in self.running.values())
 
     def start(self, unit: Unit) -> None:
         self.running[unit.name] = unit

@@ -80,9 +80,10 @@ def ending_signals() -> Iterator[None]:
 def guarding() -> Iterator[SignalWatch]:
     """For the guard: inside this block a first signal only makes the watch's descriptor readable.
 
-    One that comes too late for the guard to act on it is raised at the end of the block.
+    One that comes too late for the guard to act on it is raised at the end of the block. A guard in another thread is
+    told of none: they are the main thread's, which ends what it has started there.
     """
-    watch = _active or SignalWatch()
+    watch = (_active if threading.current_thread() is threading.main_thread() else None) or SignalWatch()
     watch.guards += 1
     try:
         yield watch

@@ -22,7 +22,8 @@ class Patched:
     def sentence(self) -> str:
         """For the summary of the build."""
         if not self.done:
-            return f"the patch {self.patch.label} is needless here: the source has no need of it ({self.patch.reason})"
+            why = "found nothing to replace" if self.patch.rewrite else "all of it is in the source already"
+            return f"the patch {self.patch.label} is needless here: {why} ({self.patch.reason})"
         return f"patched: {self.patch.label}{f': {self.where}' if self.where else ''}"
 
 

@@ -25,8 +25,10 @@ def rewrite(tree: Path, what: Rewrite) -> dict[str, int]:
         name = str(path.relative_to(tree))
         try:
             text = path.read_bytes().decode("utf-8", "surrogateescape")
-            text, count = find.subn(lambda _: what.replace, text)
+            dos = "\r\n" in text and text.count("\r\n") == text.count("\n")  # else `$` would find no end of a line
+            text, count = find.subn(lambda _: what.replace, text.replace("\r\n", "\n") if dos else text)
             if count:
+                text = text.replace("\n", "\r\n") if dos else text
                 path.write_bytes(text.encode("utf-8", "surrogateescape"))
                 changed[name] = count
         except OSError as error:

@@ -299,7 +299,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Builds that take hours are there only where somebody asks for them, by their marker or by the file's name."""
     if collection_path.name != HOURS:
         return None
-    by_marker = re.search(r"\b(packages|weekly)\b", config.option.markexpr)
+    by_marker = re.search(r"(?<!not )\b(packages|weekly)\b", config.option.markexpr)
     return None if by_marker or any(HOURS in argument for argument in config.args) else True
 
 

@@ -110,3 +110,23 @@ def test_only_the_end_of_a_long_log_is_read(tmp_path: Path, monkeypatch: pytest.
     lines = tail(log)
     assert lines[-2:] == ["caf\\xe9", "x.cpp:1:1: error: new"]
     assert sum(map(len, lines)) <= 44
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-- Could NOT find Git (missing: GIT_EXECUTABLE)",
+        "-- Could NOT find Python3 (missing: Python3_INCLUDE_DIRS Development.Embed)",
+        "UserWarning: CUDA initialization: The NVIDIA driver on your system is too old (found version 11040).",
+        "UserWarning: Failed to initialize NumPy: _ARRAY_API not found",
+        "cc1plus: note: unrecognized command-line option may have been intended to silence earlier diagnostics",
+        "RuntimeError: CUDA error: no kernel image is available for execution on the device",
+        "nvcc not found, building for CPU",
+        "Building example without CUDA support",
+    ],
+)
+def test_what_a_build_went_on_without_changes_no_exit_code(tmp_path: Path, line: str) -> None:
+    """Whatever a rule makes of such a line: the build failed, and the error that it failed with is shown."""
+    found = explained(tmp_path, f"{line}\nx.cpp:7:1: error: expected ';' before '}}' token\n")
+    assert (type(found), found.exit_code) == (BuildFailed, 6)
+    assert "x.cpp:7:1: error: expected ';'" in found.evidence

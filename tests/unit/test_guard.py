@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from buildkit.guard.lines import LineSplitter
 from buildkit.guard.loop import StallClock
 from buildkit.guard.native import PROGRAM, supervisor_program
 from buildkit.guard.protocol import Ended, Exited, Lacking, Refused, Sample, Started, parse_message
-from buildkit.guard.signals import ending_signals
+from buildkit.guard.signals import ending_signals, guarding
 from buildkit.guard.supervise import GuardInterrupted, GuardTerminated, Outcome, run_guarded
 from buildkit.process import ProgramMissing
 
@@ -372,6 +373,27 @@ def test_signals_are_raised_once_everything_has_ended(
     assert name == kind.__name__
     assert (outcome.reason, outcome.survivors) == (reason, 0)
     assert not marked(token)
+
+
+def test_a_guard_in_another_thread_holds_no_signal_back() -> None:
+    inside, over = threading.Event(), threading.Event()
+    received = []
+
+    def beside() -> None:
+        with guarding() as watch:
+            inside.set()
+            over.wait(30)
+            received.append(watch.received)
+
+    thread = threading.Thread(target=beside)
+    with ending_signals():
+        thread.start()
+        assert inside.wait(30)
+        with pytest.raises(errors.Interrupted):
+            signal.raise_signal(signal.SIGINT)
+        over.set()
+        thread.join()
+    assert received == [None]
 
 
 def test_signals_outside_of_a_guard_are_raised_where_the_program_is() -> None:

@@ -49,13 +49,21 @@ def test_what_a_source_has_no_need_of_is_told(tree: Path, tmp_path: Path) -> Non
     again = applied(tree, tmp_path, **LERP)
     assert not again.done
     assert again.sentence() == (
-        "the patch rewrite of **/*.cu, src/*.h is needless here: the source has no need of it (clashes with std::lerp)"
+        "the patch rewrite of **/*.cu, src/*.h is needless here: found nothing to replace (clashes with std::lerp)"
     )
     (tmp_path / "b.patch").write_text(DIFF)
     (tree / "k.cu").write_text("#include <a>\nint x;\n")
     assert applied(tree, tmp_path, file="b.patch").sentence() == "patched: b.patch"
     assert (tree / "k.cu").read_text() == "#include <a>\n#include <b>\nint x;\n"
     assert not applied(tree, tmp_path, file="b.patch").done
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_end_of_a_line_is_found_and_kept(tree: Path, tmp_path: Path, end: str) -> None:
+    (tree / "setup.py").write_bytes(f"import os{end}import re{end}".encode())
+    rewrite = {"files": ["setup.py"], "find": "^import os$", "replace": "import sys\nimport json"}
+    assert applied(tree, tmp_path, rewrite=rewrite).done
+    assert (tree / "setup.py").read_bytes() == f"import sys{end}import json{end}import re{end}".encode()
 
 
 def test_a_diff_that_is_in_the_source_only_in_part_fails(tree: Path, tmp_path: Path) -> None:

@@ -131,6 +131,8 @@ def test_no_more_guesses_than_processors_run_at_once() -> None:
     assert decide([*guesses, one(4, 1)], [], {"p": Pool(100)}, cores).start == (1, 2, 4)
     assert decide(guesses, [one(9, 1)], {"p": Pool(100)}, cores).start == (1,)
     assert decide(guesses, [one(9, 1)], {"p": Pool(100)}, Cores(9)).start == (1, 2, 3)
+    others = [one(name, 1, build="other") for name in (8, 9)]
+    assert decide(guesses, others, {"p": Pool(100)}, cores).start == (1,), "another build does not keep it waiting"
 
 
 @pytest.mark.parametrize(("pool", "running", "starts"), [
