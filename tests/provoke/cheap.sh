@@ -197,6 +197,28 @@ end_compiler SEGV
 printf '#include <string>\nnamespace c10 { void fail(const char*, std::string); }\nint main() { c10::fail("", ""); }\n' > x.cpp
 g++ x.cpp
 
+### torch-not-linked
+printf 'namespace c10 { namespace cuda { int current_device(); void set_device(int); } }\nint main() { c10::cuda::set_device(c10::cuda::current_device()); }\n' > x.cpp
+g++ x.cpp
+
+### library-not-named
+echo 'int g() { return 1; }' | gcc -shared -fPIC -o libinner.so -x c -
+echo 'int g(); int f() { return g(); }' | gcc -shared -fPIC -o libouter.so -x c - -x none -L. -linner
+echo 'int f(); int g(); int main() { return f() + g(); }' | gcc -x c - -x none -L. -Wl,-rpath-link=. -louter
+
+### header-of-python-package
+echo '#include <pybind11/pybind11.h>' > x.cpp
+g++ -c x.cpp
+
+### header-of-python-package numpy
+echo '#include <numpy/arrayobject.h>' > x.cpp
+g++ -c x.cpp
+
+### build-module-missing generator
+printf 'import jinja2\n' > generate.py
+printf 'rule gen\n  command = %s -I generate.py\nbuild kernels.cu: gen\n' "$PY" > build.ninja
+ninja
+
 ### missing-library
 hello
 g++ hello.cpp -lopenblas-example
@@ -278,7 +300,8 @@ git ls-remote http://127.0.0.1:9/example.git
 git clone https://index.invalid/example.git
 
 ### git-not-found
-dash -c 'PATH=/nowhere; git clone https://github.com/example/example'
+printf 'git clone https://github.com/example/example\n' > fetch.sh
+PATH=/nowhere /bin/dash -x fetch.sh
 
 ### submodule-failed
 git init -q part; git -C part -c user.name=x -c user.email=x@index.example commit -q --allow-empty -m part

@@ -83,7 +83,11 @@ printf '.version 99.0\n.target sm_80\n.address_size 64\n' > kernel.ptx
 kernel
 "$CUDA/bin/nvcc" --static-example-stub=false -c kernel.cu
 
-### unknown-nvcc-option standard
+### unknown-nvcc-option host
+kernel
+"$CUDA/bin/nvcc" -fopenmp -c kernel.cu
+
+### unknown-nvcc-standard
 kernel
 "$CUDA/bin/nvcc" -std=c++29 -c kernel.cu
 
@@ -104,11 +108,15 @@ kernel
 printf '#!/bin/sh\nexec g++ -U__GNUC__ -D__GNUC__=99 "$@"\n' > g++-99; chmod +x g++-99
 "$CUDA/bin/nvcc" -ccbin "$PWD/g++-99" -arch=sm_80 -c kernel.cu
 
+### host-compiler-out-of-range
+printf '#include <crt/host_config.h>\n' > x.cpp
+g++ -w -D__clang__ -D__clang_major__=99 -D__clang_minor__=1 -D__CUDACC__ -I"$CUDA/include" -c x.cpp
+
 ### thrust-includes
 printf '#include <thrust/copy.h>\nvoid f() { thrust::device_vector<int> v(3); }\n' > x.cu
 "$CUDA/bin/nvcc" -arch=sm_80 -c x.cu
 
-### atomic-add-double
+### atomic-add-type
 printf '__global__ void f(long double* x, bool* y) { atomicAdd(y, true); }\n' > x.cu
 "$CUDA/bin/nvcc" -arch=sm_80 -c x.cu
 
