@@ -63,7 +63,8 @@ def extract(archive: Path, destination: Path, limits: Limits | None = None) -> P
     """Unpack below ``destination`` (made if absent, else empty); returns the one folder the archive holds.
 
     Raises :class:`UnsafeArchive` naming the member that would leave the folder or is a device;
-    :class:`SourceError` for a file that is no archive. Modes become 644 or 755, times are kept.
+    :class:`SourceError` for a file that is no archive. Modes become 644 or 755, times are kept; a ``.git`` is
+    left out: nobody's source, and git would run the programs that its settings name.
     """
     destination.mkdir(parents=True, exist_ok=True)
     try:
@@ -130,6 +131,8 @@ def _extract(archive: Path, destination: Path, limits: Limits) -> None:
             raise UnsafeArchive(
                 f"{archive.name} unpacks to more than {limits.size >> 20} MiB", evidence=f"at member {member.name}"
             )
+        if ".git" in member.name.lower().split("/"):
+            continue
         try:
             if member.kind == "folder":
                 path.mkdir(parents=True, exist_ok=True)

@@ -77,10 +77,11 @@ def _file_name(line: str) -> str:
 
 def _git_apply(tree: Path, words: list[str]) -> process.Completed:
     real = Path(os.path.realpath(tree))
-    # No repository: git must not find one above the tree, nor take anyone's settings for whitespace.
+    # No repository, neither above the tree nor in it, whose settings could name programs to run on its files;
+    # and nobody's settings for whitespace.
     env = {
         **environment(os.environ, ""),
-        "GIT_CEILING_DIRECTORIES": str(real.parent),
+        "GIT_DIR": os.devnull,
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": "/dev/null",
         "GIT_CONFIG_COUNT": "0",

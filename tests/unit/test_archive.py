@@ -57,6 +57,19 @@ def test_a_good_tar(tmp_path: Path, mode: str) -> None:
     assert (top / "current").readlink() == Path("src")
 
 
+def test_a_repository_is_left_out(tmp_path: Path) -> None:
+    members: list[tuple[str, bytes | None, dict[str, object]]] = [
+        ("demo-1/.git", None, {}),
+        ("demo-1/.git/config", b"[core]\n", {}),
+        ("demo-1/inner/.GIT/config", b"[core]\n", {}),
+        ("demo-1/linked/.git", b"gitdir: /tmp\n", {}),
+        link("demo-1/more/.git", "../there"),
+        ("demo-1/.gitattributes", b"*.cu text\n", {}),
+    ]
+    top = extract(tar(tmp_path / "demo-1.tar.gz", members), tmp_path / "out")
+    assert [path.name for path in top.iterdir()] == [".gitattributes"]
+
+
 def test_a_good_zip(tmp_path: Path) -> None:
     archive = tmp_path / "demo-1.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:

@@ -59,6 +59,18 @@ def test_applies_inside_another_repository(tree: Path, tmp_path: Path) -> None:
     assert "NINE" in (tree / "src/k.cu").read_text()
 
 
+def test_a_repository_in_the_tree_runs_nothing(tree: Path, tmp_path: Path) -> None:
+    """Its settings name a program that git would run on each file it reads."""
+    ran = tmp_path / "ran"
+    subprocess.run(["git", "init", "-q", str(tree)], check=True)
+    with (tree / ".git/config").open("a") as config:
+        config.write(f'[filter "x"]\n\tclean = touch \'{ran}\'; cat\n\tsmudge = touch \'{ran}\'; cat\n')
+    (tree / ".gitattributes").write_text("*.cu filter=x\n")
+    apply_diff(tree, patch(tmp_path, PATCH))
+    assert "NINE" in (tree / "src/k.cu").read_text()
+    assert not ran.exists()
+
+
 def test_git_variables_of_a_hook_do_not_matter(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     subprocess.run(["git", "init", "-q", str(tmp_path / "other")], check=True)
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "other/.git"))
