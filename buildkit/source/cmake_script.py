@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from buildkit.source.marks import DOWNLOADS, Mark
 
-_COMMENT = re.compile(r"#\[\[.*?\]\]|#[^\n]*", re.DOTALL)
 _LANGUAGE = re.compile(
     r"(?:enable_language|check_language)\s*\(\s*CUDA\b|project\s*\([^)]{0,400}\bCUDA\b|find_package\s*\(\s*CUDA(?:Toolkit)?\b|"
     r"cuda_add_(?:library|executable)\s*\(|\bCMAKE_CUDA_(?:COMPILER|STANDARD|FLAGS|ARCHITECTURES)\b|CUDA::\w+",
@@ -42,7 +41,7 @@ class CMakeScript:
 
 def read_cmake(files: Mapping[str, str]) -> CMakeScript:
     """Read CMakeLists.txt files and modules, given by name."""
-    plain = {name: _COMMENT.sub(_blank, text) for name, text in files.items()}
+    plain = {name: _uncommented(text) for name, text in files.items()}
 
     def found(pattern: re.Pattern[str]) -> tuple[Mark, ...]:
         marks = (
@@ -67,6 +66,15 @@ def _shown(text: str) -> str:
     return " ".join(text.split()) + (")" if "(" in text and ")" not in text else "")
 
 
-def _blank(match: re.Match[str]) -> str:
+def _uncommented(text: str) -> str:
     """Comments go, lines stay."""
-    return "\n" * match[0].count("\n")
+    kept: list[str] = []
+    place, last = 0, text.rfind("]]")
+    while (start := text.find("#", place)) >= 0:
+        # What is never closed is looked for once, not from each opening anew: the text may be anybody's.
+        closed = text.startswith("#[[", start) and last >= start + 3
+        end = text.index("]]", start + 3) + 2 if closed else text.find("\n", start)
+        end = len(text) if end < 0 else end
+        kept += [text[place:start], "\n" * text.count("\n", start, end)]
+        place = end
+    return "".join([*kept, text[place:]])

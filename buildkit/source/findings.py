@@ -25,7 +25,7 @@ _TRACE = re.compile(
     r"cudart|cudaMalloc|CUDAToolkit)\b"
 )
 """Words of CUDA code that is made, found or compiled in another way than by the usual three."""
-_LANGUAGE_ELSEWHERE = re.compile(r"project\s*\(.*['\"]cuda['\"]|cuda_(?:library|binary)\s*\(|rules_cuda")
+_LANGUAGE_ELSEWHERE = re.compile(r"['\"]cuda['\"]|cuda_(?:library|binary)\s*\(|rules_cuda")
 _CPU_SWITCH = re.compile(r"(^|_)(NO_CUDA|ONLY_CPU|CPU_ONLY|FORCE_CPU|SKIP_CUDA(_BUILD|_EXT)?|DISABLE_CUDA)$")
 _CUDA_SWITCH = re.compile(r"(^|_)(FORCE_CUDA|FORCE_BUILD|(WITH|USE|ENABLE|BUILD)_CUDA(_EXT)?)$")
 _OTHER_SWITCH = re.compile(r"(^|_)(FORCE|NVCC_FLAGS|NVCC_APPEND_FLAGS|MAX_JOBS|NO_NINJA)(_|$)|CUDA_ARCH")

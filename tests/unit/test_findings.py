@@ -37,6 +37,7 @@ CUDA = {
     "only the runtime": {"setup.py": PLAIN, "thing/a.cpp": "#include <cuda_runtime.h>"},
     "a compiler that is started": {"setup.py": 'run(["nvcc", "a.txt"])'},
     "meson's language": {"pyproject.toml": SETUPTOOLS, "meson.build": "project('a', 'cpp', 'cuda')"},
+    "meson's language on a line of its own": {"pyproject.toml": SETUPTOOLS, "meson.build": "project('a',\n  'cuda')"},
     "a backend of its own": {"pyproject.toml": '[build-system]\nbuild-backend = "b"\nbackend-path = ["."]'},
     "what comes over the network": {"setup.py": 'import urllib.request\nsetup(name="x")'},
     "a script that cannot be read": {"setup.py": "print 'old'"},
@@ -63,6 +64,11 @@ NONE = {
 @pytest.mark.parametrize("case", NONE)
 def test_what_has_none(case: str) -> None:
     assert not found(NONE[case]).has_cuda
+
+
+def test_a_long_line_is_read_once() -> None:
+    """Looked through from each word of it anew, it would take minutes."""
+    assert not found({"pyproject.toml": SETUPTOOLS, "meson.build": "project(" * 60_000}).has_cuda
 
 
 ROLES = {

@@ -161,6 +161,18 @@ def test_a_cmake_project() -> None:
     assert [mark.line for mark in found.network] == [10]
 
 
+def test_comments_of_cmake() -> None:
+    text = "#[[ a\n#b ]] enable_language(CUDA) #[[ c ]]find_package(Torch)\n#[=[\n# ]] #\ncxx_std_17 #[[ d\ncxx_std_20"
+    found = read_cmake({"CMakeLists.txt": text})
+    assert [mark.line for mark in (*found.cuda, *found.torch)] == [2, 2]
+    assert [(mark.text, mark.line) for mark in found.standards] == [("cxx_std_17", 5), ("cxx_std_20", 6)]
+
+
+def test_openings_that_nobody_closes_are_read_once() -> None:
+    """Looked for from each opening anew, the end of the text would be reached 100,000 times: minutes."""
+    assert read_cmake({"CMakeLists.txt": "#[[\n" * 100_000 + "enable_language(CUDA)"}).cuda
+
+
 def test_a_cmake_project_without_cuda() -> None:
     found = read_cmake({"CMakeLists.txt": "project(thing LANGUAGES CXX)\nfind_package(Eigen3)\n"})
     assert (found.cuda, found.torch, found.network) == ((), (), ())
