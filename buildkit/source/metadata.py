@@ -85,7 +85,7 @@ def _read(file: Path) -> bytes | None:
 def _toml(content: bytes, where: str) -> dict[str, Any]:
     try:
         table: dict[str, Any] = tomllib.loads(content.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # a number of 5000 digits is a plain ValueError
         raise SourceError(f"{where}: its pyproject.toml does not parse", evidence=str(error), hint=_CORRECT) from error
     return table
 

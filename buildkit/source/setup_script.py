@@ -16,7 +16,7 @@ _FETCHING = frozenset(
     {"urllib", "urllib2", "urllib3", "requests", "httpx", "http", "ftplib", "wget", "gdown", "aiohttp"}
 )
 _OPTIONAL = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
-_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{2,}\Z")
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{2,199}\Z")  # as long as a recipe may hold
 _OPTION = re.compile(r"\A--(?=[a-z_-]*(?:cuda|gpu|cpu))[a-z_-]+\Z")
 
 
@@ -93,6 +93,8 @@ class _Reader:
         self._parents = {child: node for node in self._nodes for child in ast.iter_child_nodes(node)}
         self._values = _constants(tree)
         self._aliases = _aliases(self._nodes)
+        self._optional = _in_forgiving_try(tree)
+        self._imported = tuple(self._imports())
 
     def read(self) -> SetupScript:
         setup = next((node for node in self._calls() if _last(node.func) == "setup"), None)
@@ -104,7 +106,7 @@ class _Reader:
             modules=(*self._texts(given.get("packages")), *self._texts(given.get("py_modules"))),
             extensions=tuple(self._extensions()),
             variables=tuple({variable.name: variable for variable in reversed(list(self._variables()))}.values())[::-1],
-            imports=tuple(self._imports()),
+            imports=self._imported,
             standards=tuple(self._marks(STANDARD)),
             targets=tuple(self._marks(TARGET_FLAG)),
             serial=tuple(self._serial()),
@@ -197,18 +199,9 @@ class _Reader:
         for node in self._nodes:
             if isinstance(node, ast.Import):
                 for alias in node.names:
-                    yield Import(alias.name.partition(".")[0], self._file, node.lineno, self._is_optional(node))
+                    yield Import(alias.name.partition(".")[0], self._file, node.lineno, node in self._optional)
             elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-                yield Import(node.module.partition(".")[0], self._file, node.lineno, self._is_optional(node))
-
-    def _is_optional(self, node: ast.AST) -> bool:
-        """Whether a ``try`` around it goes on where the module is missing."""
-        above = self._parents.get(node)
-        while above is not None:
-            if isinstance(above, ast.Try) and any(node is inner for part in above.body for inner in ast.walk(part)):
-                return any(_forgives(handler) for handler in above.handlers)
-            above = self._parents.get(above)
-        return False
+                yield Import(node.module.partition(".")[0], self._file, node.lineno, node in self._optional)
 
     def _serial(self) -> Iterator[Mark]:
         for call in self._calls():
@@ -217,7 +210,7 @@ class _Reader:
                     yield Mark("use_ninja=False", self._file, call.lineno)
 
     def _network(self) -> Iterator[Mark]:
-        for found in self._imports():
+        for found in self._imported:
             if found.module in _FETCHING:
                 yield Mark(f"imports {found.module}", self._file, found.line)
         yield from self._marks(DOWNLOADS)
@@ -234,6 +227,19 @@ class _Reader:
             or (isinstance(node, ast.Name) and node.id == "argv")
             for node in self._nodes
         )
+
+
+def _in_forgiving_try(tree: ast.Module) -> frozenset[ast.AST]:
+    """The imports after which the script goes on where their module is missing: the ``try`` next above decides."""
+    found: set[ast.AST] = set()
+    left: list[tuple[ast.AST, bool]] = [(tree, False)]
+    while left:
+        node, optional = left.pop()
+        found |= {node} if optional and isinstance(node, (ast.Import, ast.ImportFrom)) else set()
+        inner: frozenset[ast.AST] = frozenset(node.body if isinstance(node, ast.Try) else ())
+        forgiving = isinstance(node, ast.Try) and any(_forgives(handler) for handler in node.handlers)
+        left += [(child, forgiving if child in inner else optional) for child in ast.iter_child_nodes(node)]
+    return frozenset(found)
 
 
 def _constants(tree: ast.Module) -> dict[str, str]:

@@ -71,7 +71,7 @@ def _backend(table: dict[str, Any]) -> str:
 def _table(text: str | None) -> dict[str, Any]:
     try:
         return tomllib.loads(text or "")
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # a number of 5000 digits is a plain ValueError
         return {}  # the backend will say so, and so did the fetch
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from buildkit.build.package import Package, adhoc_recipe, examined, without_cuda
+from buildkit.errors import SourceError
 from buildkit.source.fetched import FetchedSource
 from buildkit.source.findings import Findings, defined_functions, find, role
 from buildkit.source.licences import guess_licence
 from buildkit.source.marks import Mark
+from buildkit.source.metadata import static_metadata
 from buildkit.source.reading import SourceText, read_source
 from buildkit.source.spec import FolderSpec
 
@@ -69,6 +71,24 @@ def test_what_has_none(case: str) -> None:
 def test_a_long_line_is_read_once() -> None:
     """Looked through from each word of it anew, it would take minutes."""
     assert not found({"pyproject.toml": SETUPTOOLS, "meson.build": "project(" * 60_000}).has_cuda
+
+
+def test_a_name_that_no_recipe_can_hold_gives_a_recipe_without_it(tmp_path: Path) -> None:
+    script = f'os.getenv("{"A" * 300}_FORCE_CUDA"), os.getenv("{"A" * 300}_NO_CUDA"), os.getenv("A_FORCE_CUDA")'
+    assert adhoc_recipe("a", tmp_path, found({"setup.py": script})).recipe.build.env_cuda == {
+        "FORCE_CUDA": "1",
+        "A_FORCE_CUDA": "1",
+    }
+
+
+ODD_TOML = {"a number that is too long": "a = " + "1" * 5000, "deep nesting": "a = " + "[" * 5000 + "]" * 5000}
+
+
+@pytest.mark.parametrize("case", ODD_TOML)
+def test_an_odd_pyproject_is_told_in_our_words(case: str) -> None:
+    assert found({"pyproject.toml": ODD_TOML[case]}).stated.requires == ()
+    with pytest.raises(SourceError, match=r"its pyproject\.toml does not parse"):
+        static_metadata(ODD_TOML[case].encode(), None, where="it")
 
 
 ROLES = {

@@ -31,6 +31,12 @@ def test_a_variable_and_the_text_that_it_is_compared_with(text: str) -> None:
     assert (variable.name, variable.value, variable.line) == (*VARIABLES[text], 2)
 
 
+def test_a_variable_that_no_recipe_can_hold_is_left_out() -> None:
+    text = "A" * 189 + "_FORCE_CUDA"
+    script = read_setup(f'os.getenv("{text}"), os.getenv("A{text}"), flag_env("A{text}"), os.getenv("Ä_FORCE_CUDA")\n')
+    assert [variable.name for variable in script.variables] == [text]
+
+
 def test_writing_a_variable_is_no_reading() -> None:
     assert read_setup('os.environ["CC"] = "gcc"\ndel os.environ["CXX"]\n').variables == ()
 
@@ -61,6 +67,16 @@ IMPORTS = {
     "try:\n    import numpy\nexcept ImportError:\n    numpy = None": ([], [], ["numpy"]),
     "try:\n    import numpy\nexcept ImportError:\n    raise SystemExit(1)": (["numpy"], [], []),
     "try:\n    pass\nexcept ImportError:\n    import numpy": (["numpy"], [], []),
+    "try:\n    if x:\n        import numpy\n    try:\n        import scipy\n    finally:\n        pass\nexcept ImportError:\n    pass": (
+        ["scipy"],
+        [],
+        ["numpy"],
+    ),
+    "try:\n    try:\n        pass\n    except ImportError:\n        import numpy\nexcept ImportError:\n    pass": (
+        [],
+        [],
+        ["numpy"],
+    ),
     "def f():\n    import packaging.version": (["packaging"], [], []),
     "import os, urllib.request, torch, setuptools, wheel, pybind11": ([], [], []),
     "import helper": ([], [], []),
@@ -75,6 +91,14 @@ def test_what_is_imported_and_declared_nowhere(text: str) -> None:
     needs = needs_of(read_setup(text), ("PyYAML>=6",), ("helper",))
     found = [name for name, _ in needs.requires], [m.text for m in needs.unknown], [m.text for m in needs.optional]
     assert found == IMPORTS[text]
+
+
+def test_many_imports_in_one_try_are_walked_once() -> None:
+    """Each looked for among all of them, it would take minutes."""
+    lines = "".join(f"    import m{number}\n" for number in range(12_000))
+    script = read_setup(f"try:\n{lines}except ImportError:\n    pass\n")
+    assert len(script.imports) == 12_000
+    assert all(found.optional for found in script.imports)
 
 
 def test_a_module_is_never_taken_for_the_project_of_its_name() -> None:
