@@ -10,7 +10,7 @@ from pathlib import Path
 from buildkit.build.context import Context
 from buildkit.build.package import normalised
 from buildkit.errors import IndexUnreachable, NotCached, NotOnIndex, UsageError
-from buildkit.recipe.fields import NAME_PATTERN
+from buildkit.recipe.fields import Name, fits
 from buildkit.recipe.skeleton import Draft
 from buildkit.source.drafting import draft_of
 from buildkit.source.fetch import FetchedSource, fetch_source
@@ -114,7 +114,7 @@ def _name(spec: SourceSpec, source: FetchedSource, findings: Findings) -> str:
     last = source.origin.partition("@")[0] if isinstance(spec, FolderSpec) else without_commit(source.origin)
     place = Path(last.rstrip("/")).name.removesuffix(".git")
     name = normalised(source.name or findings.stated.name or place)
-    return name if re.match(NAME_PATTERN, name) else "project"
+    return name if fits(Name, name) else "project"
 
 
 def without_commit(origin: str) -> str:

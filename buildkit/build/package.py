@@ -145,7 +145,7 @@ def _folder_name(folder: Path) -> str:
 
 def normalised(name: str) -> str:
     """A distribution's name as indexes spell it, cut down to what a recipe's name may hold."""
-    text = re.sub(r"[^a-z0-9._-]+", "-", re.sub(r"[-_.]+", "-", name.lower())).strip("-._")
+    text = re.sub(r"[^a-z0-9._-]+", "-", re.sub(r"[-_.]+", "-", name.lower())).strip("-._")[:100]
     return text or "project"
 
 

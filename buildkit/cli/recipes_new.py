@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING
 from buildkit.cli.options import Asked, make_context
 from buildkit.cli.output import answer, say
 from buildkit.cli.terminal import reporter_for
-from buildkit.errors import IndexUnreachable, NotCached, UsageError
-from buildkit.recipe.loader import load_recipe
+from buildkit.errors import IndexUnreachable, NotCached, RecipeError, UsageError
+from buildkit.recipe.loader import check_recipe
 from buildkit.recipe.skeleton import new_recipe_text, recipe_text
 
 if TYPE_CHECKING:
@@ -32,13 +33,23 @@ def write_new(
     else:
         drafted = _undrafted(text, chosen, sdist, git)
     place = _free(folder, drafted.draft.name)
+    written = recipe_text(drafted.draft)
+    _check(place, written)
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(recipe_text(drafted.draft), encoding="utf-8")
+    place.write_text(written, encoding="utf-8")
     answer(str(place))
     _tell(drafted)
-    load_recipe(place)
     say(f"edit it, then: cudabuild recipes check {place.parent}")
     return 0
+
+
+def _check(place: Path, text: str) -> None:
+    """Before it is written: what does not load would stand in the way of the next attempt."""
+    try:
+        check_recipe(Path(os.path.abspath(place)), text.encode(), text)  # noqa: PTH100 - as load_recipe has it
+    except RecipeError as error:
+        error.hint = f"nothing was written; for one to fill in: cudabuild recipes new {place.parent.name} --blank"
+        raise
 
 
 def _free(folder: Path, name: str) -> Path:

@@ -5,9 +5,10 @@ Texts that reach a command line have a pattern (ASCII: Unicode classes take the 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, WithJsonSchema
 
 from buildkit.recipe.quantities import DURATION_PATTERN, SIZE_PATTERN, parse_duration, parse_size
 
@@ -58,6 +59,20 @@ Pattern = Annotated[str, Field(min_length=1, max_length=400)]
 
 Flag = Annotated[bool, Field(strict=True)]
 Environment = Annotated[dict[Variable, str], Field(json_schema_extra={"additionalProperties": False})]
+
+
+def fits(kind: Any, text: str) -> bool:
+    """Whether a recipe may hold this text where it wants a ``kind``: ``fits(Module, "package._C")``."""
+    try:
+        _adapter(kind).validate_python(text)
+    except ValidationError:
+        return False
+    return True
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def _size(value: Any) -> int:

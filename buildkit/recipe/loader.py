@@ -65,7 +65,11 @@ def load_recipe(path: Path) -> LoadedRecipe:
     """
     path = Path(os.path.abspath(path))  # noqa: PTH100 - the folder's name counts as it was typed, not as linked
     file = path if path.name == FILE and not path.is_dir() else path / FILE
-    content, text = _read(file)
+    return check_recipe(file, *_read(file))
+
+
+def check_recipe(file: Path, content: bytes, text: str) -> LoadedRecipe:
+    """The same for what is, or will be, written into ``file``: its bytes, and their text."""
     raw = _parse(file, text)
     _check_edition(file, text, raw)
     try:

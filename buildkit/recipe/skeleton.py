@@ -8,13 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from buildkit.errors import UsageError
-from buildkit.recipe.fields import (
-    MODULE_PATTERN,
-    NAME_PATTERN,
-    REQUIREMENT_PATTERN,
-    VARIABLE_PATTERN,
-    VERSION_PATTERN,
-)
+from buildkit.recipe.fields import Line, Module, Name, Proof, Requirement, Variable, VersionText, fits
 from buildkit.recipe.model import EDITION
 
 _PLACEHOLDER_SHA256 = "0" * 64
@@ -94,21 +88,22 @@ def new_recipe_text(
 def recipe_text(draft: Draft) -> str:
     """The recipe of a draft. UsageError for a name no recipe can have."""
     name = draft.name
-    if re.match(NAME_PATTERN, name) is None or name.endswith("\n"):
+    if not fits(Name, name):
+        fitting = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")[:100] or "NAME"
         raise UsageError(
-            f"{name!r} is no recipe's name: small letters, digits, '.', '_' and '-' only",
-            hint=f"cudabuild recipes new {re.sub(r'[^a-z0-9._-]+', '-', name.lower()).strip('-._') or 'NAME'}",
+            f"{name!r} is no recipe's name: small letters, digits, '.', '_' and '-' only, and no more than 100",
+            hint=f"cudabuild recipes new {fitting}",
         )
-    module = re.sub(r"[^a-z0-9_]", "_", name)
-    module = module if module[0].isalpha() or module[0] == "_" else f"_{module}"
-    modules = [one for one in draft.modules if re.match(MODULE_PATTERN, one)] or [module]
-    version = draft.version if draft.version and re.match(VERSION_PATTERN, draft.version) else None
+    modules = [one for one in draft.modules if fits(Module, one)] or [importable(name)]
+    guesses = [f"{one}._C:something_cuda" for one in (modules[0], importable(name))]
+    proofs = [one for one in draft.proofs if fits(Proof, one)] or [one for one in guesses if fits(Proof, one)][:1]
+    version = draft.version if draft.version and fits(VersionText, draft.version) else None
     return _TEMPLATE.format(
         edition=EDITION,
         name=_text(name),
         summary=_text(_line(draft.summary or "") or "One line: what the package is"),
         license_notes=_comments(draft, "license"),
-        spdx=_text(draft.spdx),
+        spdx=_text(draft.spdx if draft.spdx and fits(Line, draft.spdx) else "LicenseRef-Unknown"),
         version_notes=_comments(draft, "version"),
         version=_text(version or "0.1.0"),
         version_hint="" if version else "   # replace: the source does not say it; the built wheel must have it",
@@ -122,8 +117,14 @@ def recipe_text(draft: Draft) -> str:
         else "",
         verify_notes=_comments(draft, "verify"),
         modules=", ".join(map(_text, modules)),
-        proof=", ".join(map(_text, draft.proofs or (f"{modules[0]}._C:something_cuda",))),
+        proof=", ".join(map(_text, proofs)),
     )
+
+
+def importable(name: str) -> str:
+    """The module that a package of this recipe's name most likely is."""
+    module = re.sub(r"[^a-z0-9_]", "_", name)
+    return f"_{module}" if module[0].isdigit() else module
 
 
 def _text(value: str) -> str:
@@ -165,7 +166,7 @@ def _subdirectory(draft: Draft) -> str:
 
 
 def _requires(wanted: Iterable[Setting]) -> str:
-    fitting = [one for one in wanted if re.match(REQUIREMENT_PATTERN, one.value)]
+    fitting = [one for one in wanted if fits(Requirement, one.value)]
     if not fitting:
         return "[]"
     lines = (f"  {_text(one.value)},{_why(one)}\n" for one in fitting)
@@ -173,7 +174,7 @@ def _requires(wanted: Iterable[Setting]) -> str:
 
 
 def _environment(settings: Iterable[Setting]) -> str:
-    fitting = {one.name: one for one in settings if re.match(VARIABLE_PATTERN, one.name)}
+    fitting = {one.name: one for one in settings if fits(Variable, one.name)}
     return "".join(f"{one.name} = {_text(_line(one.value))}{_why(one)}\n" for one in fitting.values())
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from buildkit.recipe.skeleton import Draft, Setting
+from buildkit.recipe.fields import Module, Proof, fits
+from buildkit.recipe.skeleton import Draft, Setting, importable
 from buildkit.source.cmake_script import read_cmake
 from buildkit.source.findings import Findings, role
 from buildkit.source.marks import Mark
@@ -16,15 +17,20 @@ _MOST = 8
 def draft_of(name: str, findings: Findings, functions: tuple[str, ...] = ()) -> Draft:
     """A draft without its source. ``functions`` are those that the compiled modules define."""
     stated = findings.stated
-    compiled = stated.compiled[0] if stated.compiled else f"{(stated.modules or (name,))[0]}._C"
+    modules = [*stated.modules, *(one for one in stated.compiled if one not in stated.modules)]
+    # What the source calls itself is anybody's text: Python allows more of a module's name than a recipe does.
+    tops = (one for one in stated.modules if fits(Module, one))
+    places = (one for one in stated.compiled if fits(Module, one))
+    compiled = next(places, f"{next(tops, importable(name))}._C")
     proofs = [f"{compiled}:{function}" for function in functions if "cuda" in function.lower()]
+    proofs = [one for one in proofs if fits(Proof, one)]
     return Draft(
         name=name,
         version=stated.version,
         summary=stated.summary,
         spdx=stated.licence.spdx,
         submodules=bool(findings.submodules),
-        modules=(*stated.modules, *(one for one in stated.compiled if one not in stated.modules)),
+        modules=tuple(one for one in modules if fits(Module, one)),
         requires=tuple(Setting(text, f"{mark.place}: imports {mark.text}") for text, mark in findings.needs.requires),
         env_cuda=_settings(findings, "cuda"),
         env_cpu=_settings(findings, "cpu"),

@@ -7,16 +7,21 @@ import io
 import subprocess
 import tarfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from buildkit.build.package import normalised
 from buildkit.cli.main import main
 from buildkit.errors import CommitMissing, UsageError
 from buildkit.recipe.loader import LoadedRecipe, load_recipe
 from buildkit.recipe.review import review
 from buildkit.recipe.skeleton import Draft, Setting, recipe_text
+from buildkit.source.drafting import draft_of
+from buildkit.source.findings import find
 from buildkit.source.git_refs import confirmed, is_git_url, pinned
+from buildkit.source.reading import SourceText
 
 URL = "https://git.example/someone/fast-voxels"
 TOUCH = "open({mark!r}, 'w')\n"
@@ -225,6 +230,41 @@ def test_a_name_that_no_index_has_gives_an_empty_recipe(run: Run, tmp_path: Path
         assert (code, out) == (0, f"recipes/{words[0]}/recipe.toml\n"), err
         assert ("nobody has looked at the source" in err) == ("--blank" not in words)
         made(tmp_path, words[0])
+
+
+ODD = {
+    "no module to be seen": ("fast-voxels", "_", "fast_voxels"),
+    "a name that begins with a digit": ("3d-voxels", "_", "_3d_voxels"),
+    "a name that is not ASCII": ("voxélé", "_", "vox_l"),
+    "a module that is not ASCII": ("voxels", "voxélé", "voxels"),
+    "a module that is too long": ("voxels", "v" * 500, "voxels"),
+    "a name that is too long": ("voxels-" * 30, "_", ""),
+    "a module just short enough": ("voxels", "v" * 395, "v" * 395),
+}
+"""Name, module, and what is imported to prove the wheel."""
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_an_odd_name_gives_a_recipe_that_loads(tmp_path: Path, case: str) -> None:
+    name, module, imported = ODD[case]
+    script = f"setup(name={name!r}, py_modules=[{module!r}], ext_modules=[CUDAExtension('{module}._C', [])])"
+    texts = {"setup.py": script} if module != "_" else {"setup.py": "CUDAExtension('', [])"}
+    chosen = normalised(name)
+    draft = draft_of(chosen, find(SourceText(tuple(texts), texts)), ("add_cuda", "ädd_cuda", "c" * 400 + "cuda"))
+    text = recipe_text(replace(draft, sdist="voxels"))
+    folder = write(tmp_path / chosen, {"recipe.toml": text.replace("# cuda-proof", "cuda-proof")})
+    verify = load_recipe(folder).recipe.verify
+    assert len(verify.cuda_proof) == 1
+    assert verify.imports[0] == (imported or chosen.replace("-", "_"))
+
+
+def test_what_does_not_load_is_not_written(run: Run, tmp_path: Path) -> None:
+    write(tmp_path / "odd\x07", {"setup.py": 'setup(name="thing")'})
+    code, out, err = run("recipes", "new", "./odd\x07", "--name", "thing")
+    assert (code, out) == (3, ""), err
+    assert "nothing was written" in err
+    assert "must not hold control characters" in err
+    assert not (tmp_path / "recipes").exists()
 
 
 REFUSED = {

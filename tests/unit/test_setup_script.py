@@ -67,7 +67,8 @@ IMPORTS = {
     "try:\n    import numpy\nexcept ImportError:\n    numpy = None": ([], [], ["numpy"]),
     "try:\n    import numpy\nexcept ImportError:\n    raise SystemExit(1)": (["numpy"], [], []),
     "try:\n    pass\nexcept ImportError:\n    import numpy": (["numpy"], [], []),
-    "try:\n    if x:\n        import numpy\n    try:\n        import scipy\n    finally:\n        pass\nexcept ImportError:\n    pass": (
+    "try:\n    if x:\n        import numpy\n    try:\n        import scipy\n    finally:\n        pass\n"
+    "except ImportError:\n    pass": (
         ["scipy"],
         [],
         ["numpy"],
