@@ -160,6 +160,9 @@ def _unknown(source: SourceText, stated: Stated, script: SetupScript, cmake: CMa
         yield Mark("setup.py cannot be read", source.inside("setup.py"), 1)
     yield from (Mark(f"more is fetched at build time: {mark.text}", mark.file, mark.line) for mark in script.network)
     yield from (Mark(f"more is fetched at build time: {mark.text}", mark.file, mark.line) for mark in cmake.network)
+    if source.skipped:
+        more = f", nor were {len(source.skipped) - 1} others" if len(source.skipped) > 1 else ""
+        yield Mark(f"was not read{more}", source.skipped[0], 1)
 
 
 def _traces(source: SourceText) -> Iterator[Mark]:

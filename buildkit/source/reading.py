@@ -16,7 +16,11 @@ LARGEST = 512 << 10
 MOST = 48 << 20
 """Bytes that are read of one source; some bring a library of headers with them."""
 
-_CODE = frozenset({".py", ".pyx", ".c", ".cc", ".cpp", ".cxx", ".cu", ".cuh", ".h", ".hh", ".hpp", ".inl", ".rs"})
+_CODE = frozenset({
+    ".py", ".pyx", ".pxd", ".pxi", ".rs", ".c", ".cc", ".cpp", ".cxx", ".c++", ".cu", ".cuh", ".h", ".hh", ".hpp",
+    ".hxx", ".h++", ".inl", ".inc", ".ipp", ".tpp", ".txx", ".tcc", ".in", ".j2", ".jinja", ".tmpl", ".tpl", ".template",
+})  # fmt: skip
+"""Code, and what code is made from."""
 _SCRIPTS = frozenset({".cmake", ".toml", ".cfg", ".build", ".bzl", ".bazel"})
 _BY_NAME = frozenset({"CMakeLists.txt", "PKG-INFO", ".gitmodules", "top_level.txt", "Makefile", "BUILD"})
 _VERSIONS = frozenset({"__init__.py", "version.py", "_version.py"})
@@ -31,6 +35,8 @@ class SourceText:
     texts: Mapping[str, str]
     project: str = "."
     """The folder of the project inside the source."""
+    skipped: tuple[str, ...] = ()
+    """Files that may hold code and were not read: too long, or beyond the limit."""
 
     def inside(self, name: str) -> str:
         """The name of a file that lies in the project's own folder."""
@@ -55,7 +61,8 @@ def read_source(source: FetchedSource, *, code: bool = True) -> SourceText:
     elif source.tree is not None:
         names, contents = _of_tree(source.tree, wanted)
     texts = {name: content.decode("utf-8", "replace") for name, content in contents.items()}
-    return SourceText(tuple(sorted(names)), texts, source.subdirectory)
+    skipped = (name for name in names if name not in texts and _may_be_code(name))
+    return SourceText(tuple(sorted(names)), texts, source.subdirectory, tuple(sorted(skipped)))
 
 
 def _of_tree(tree: Path, wanted: Callable[[str], bool]) -> tuple[list[str], dict[str, bytes]]:
@@ -72,6 +79,11 @@ def _of_tree(tree: Path, wanted: Callable[[str], bool]) -> tuple[list[str], dict
     return names, contents
 
 
+def _may_be_code(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix.lower() in _CODE | _SCRIPTS or path.name in {"CMakeLists.txt", "Makefile", "BUILD"}
+
+
 def is_telling(name: str, depth: int = 0, *, code: bool = True) -> bool:
     """Whether a file of this name can say how a package is built, from what, and under which terms.
 
@@ -81,4 +93,4 @@ def is_telling(name: str, depth: int = 0, *, code: bool = True) -> bool:
     if path.suffix in _SCRIPTS or path.name in _BY_NAME or path.name.upper().startswith(_LICENCES):
         return True
     is_script = path.suffix == ".py" and (len(path.parts) <= depth + 1 or path.name in _VERSIONS)
-    return is_script or (code and path.suffix in _CODE)
+    return is_script or (code and path.suffix.lower() in _CODE)

@@ -221,6 +221,26 @@ def test_an_archive_and_a_tree_read_the_same(tmp_path: Path) -> None:
     scripts = read_source(sdist(tmp_path, FILES), code=False)
     assert set(scripts.texts) == {"setup.py", "thing/__init__.py"}
     assert scripts.names == packed.names
+    assert packed.skipped == ("src/big.h",)
+
+
+@pytest.mark.parametrize("name", ["a.hxx", "a.tpp", "a.ipp", "a.h.in", "a.inc", "a.C", "long.h"])
+def test_nothing_is_refused_for_what_was_not_read(tmp_path: Path, name: str) -> None:
+    kernel = "__global__ void add(int*);" + " " * (600_000 if name == "long.h" else 0)
+    files = {"setup.py": PLAIN, "MANIFEST.in": "include a.h", f"src/{name}": kernel}
+    assert without_cuda(examined(package(tmp_path), sdist(tmp_path, files))) is None
+
+
+def test_what_was_read_and_has_none_is_refused(tmp_path: Path) -> None:
+    files = {"setup.py": PLAIN, "MANIFEST.in": "include a.h", "src/a.h.in": "int a;", "LICENSE": "x" * 600_000}
+    assert without_cuda(examined(package(tmp_path), sdist(tmp_path, files))) is not None
+
+
+def test_files_beyond_the_limit_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("buildkit.source.reading.MOST", len(PLAIN) + 200)
+    read = read_source(sdist(tmp_path, {"setup.py": PLAIN, "a.c": "x" * 150, "b.c": "x" * 150, "c.txt": "x" * 300}))
+    assert read.skipped == ("b.c",)
+    assert [mark.text for mark in find(read).traces] == ["was not read"]
 
 
 def package(tmp_path: Path) -> Package:
