@@ -17,8 +17,8 @@ MOST = 48 << 20
 """Bytes that are read of one source; some bring a library of headers with them."""
 
 _CODE = frozenset({
-    ".py", ".pyx", ".pxd", ".pxi", ".rs", ".c", ".cc", ".cpp", ".cxx", ".c++", ".cu", ".cuh", ".h", ".hh", ".hpp",
-    ".hxx", ".h++", ".inl", ".inc", ".ipp", ".tpp", ".txx", ".tcc", ".in", ".j2", ".jinja", ".tmpl", ".tpl", ".template",
+    ".py", ".pyx", ".pxd", ".pxi", ".rs", ".c", ".cc", ".cpp", ".cxx", ".c++", ".cu", ".cuh", ".inl", ".inc", ".ipp",
+    ".h", ".hh", ".hpp", ".hxx", ".h++", ".tpp", ".txx", ".tcc", ".in", ".j2", ".jinja", ".tmpl", ".tpl", ".template",
 })  # fmt: skip
 """Code, and what code is made from."""
 _SCRIPTS = frozenset({".cmake", ".toml", ".cfg", ".build", ".bzl", ".bazel"})
