@@ -64,7 +64,7 @@ def test_a_repository_in_the_tree_runs_nothing(tree: Path, tmp_path: Path) -> No
     ran = tmp_path / "ran"
     subprocess.run(["git", "init", "-q", str(tree)], check=True)
     with (tree / ".git/config").open("a") as config:
-        config.write(f'[filter "x"]\n\tclean = touch \'{ran}\'; cat\n\tsmudge = touch \'{ran}\'; cat\n')
+        config.write(f"[filter \"x\"]\n\tclean = touch '{ran}'; cat\n\tsmudge = touch '{ran}'; cat\n")
     (tree / ".gitattributes").write_text("*.cu filter=x\n")
     apply_diff(tree, patch(tmp_path, PATCH))
     assert "NINE" in (tree / "src/k.cu").read_text()
