@@ -86,8 +86,11 @@ def as_error(
 
 
 def _classes() -> dict[str, type[CudabuildError]]:
-    """Every class of cause by its kind."""
-    return {each.kind: each for each in _below(CudabuildError)}
+    """Every class of cause by its kind: of those that share one, the most general."""
+    found: dict[str, type[CudabuildError]] = {}
+    for each in _below(CudabuildError):
+        found.setdefault(each.kind, each)
+    return found
 
 
 def _below(cause: type[CudabuildError]) -> Iterator[type[CudabuildError]]:

@@ -493,7 +493,7 @@ def test_foreign_text_is_shown_and_not_obeyed(cudabuild: Cudabuild, person: dict
     ran = cudabuild(str(project), *SM120, "--verbose", env=person)
     assert ran.code == 6
     assert r"\x1b[2J\x1b[31m[bold red]loud[/bold red] [link=x]\u202e\x07" in ran.err
-    assert r"  | x.cu(3): error: \x1b[1mexpected[/] a \x1b]0;title\x07" in ran.err
+    assert "  | x.cu(3): error: expected[/] a" in ran.err, "colours and titles are left out where the cause is told"
     assert not set(ran.err) & {"\x1b", "\x07", "\u202e", "\r"}
 
 

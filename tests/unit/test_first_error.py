@@ -130,3 +130,14 @@ def test_what_a_build_went_on_without_changes_no_exit_code(tmp_path: Path, line:
     found = explained(tmp_path, f"{line}\nx.cpp:7:1: error: expected ';' before '}}' token\n")
     assert (type(found), found.exit_code) == (BuildFailed, 6)
     assert "x.cpp:7:1: error: expected ';'" in found.evidence
+
+
+def test_the_class_of_a_kind_is_the_one_that_the_kind_was_made_for(tmp_path: Path) -> None:
+    """Others of its kind take other arguments."""
+
+    class Own(DiskFull):
+        def __init__(self) -> None:
+            super().__init__("mine")
+
+    found = explained(tmp_path, "cc1plus: error: No space left on device\n")
+    assert (type(found), Own.kind) == (DiskFull, DiskFull.kind)
