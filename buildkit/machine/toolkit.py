@@ -153,7 +153,7 @@ def require_complete(toolkit: Toolkit) -> None:
             f"the CUDA {toolkit.release} toolkit at {toolkit.root} lacks headers that torch's headers include: "
             + ", ".join(toolkit.missing),
             evidence=f"looked in {', '.join(map(str, toolkit.include)) or 'no include folder at all'}",
-            hint=f"cudabuild toolkit install {toolkit.release}   # or install its development packages",
+            hint=f"sudo apt-get install cuda-libraries-dev-{toolkit.release.replace('.', '-')}   # of NVIDIA's",
         )
 
 

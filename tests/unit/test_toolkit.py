@@ -168,7 +168,7 @@ def test_missing_headers_are_named(tmp_path: Path, toolkit_at: Callable[..., Pat
     assert toolkit.missing == ("cusparse.h", "cusolverDn.h")
     with pytest.raises(IncompleteToolkit, match=r"cusparse\.h, cusolverDn\.h") as caught:
         require_complete(toolkit)
-    assert "toolkit install 13.0" in caught.value.hint
+    assert "cuda-libraries-dev-13-0" in caught.value.hint
 
 
 def test_debian_layout(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from buildkit.machine.facts import TorchRelease, release_number, short_release
+from buildkit.machine.facts import TorchRelease, short_release
 from buildkit.machine.solver.answer import Change, Way
 from buildkit.machine.solver.host import Host, HostCompiler, HostTorch, Place
 from buildkit.machine.target import Target, torch_arch_list
@@ -97,13 +97,12 @@ def _home(release: str) -> str:
 
 def install_toolkit(release: str, place: Place) -> Change:
     """A toolkit alone. Never ``cuda`` or ``cuda-drivers``: they bring a driver, which breaks the one of WSL2."""
-    ways = [Way("cudabuild", (f"cudabuild toolkit install {release}",))] if release_number(release) >= (11, 8) else []
     if place == "slurm":
-        ways.append(Way("module", (f"module load cuda/{release}",)))
+        way = Way("module", (f"module load cuda/{release}",))
     else:
         install = f"{_sudo(place)}apt-get install cuda-toolkit-{release.replace('.', '-')}"
-        ways.append(Way("apt", (install, f"export CUDA_HOME={_home(release)}")))
-    return Change("toolkit", f"Get the CUDA {release} toolkit.", tuple(ways))
+        way = Way("apt", (install, f"export CUDA_HOME={_home(release)}"))
+    return Change("toolkit", f"Get the CUDA {release} toolkit.", (way,))
 
 
 def _sudo(place: Place) -> str:
