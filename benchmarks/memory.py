@@ -10,7 +10,11 @@ the kernel counted, its kills, what was requeued. Then the same package under ``
     python benchmarks/memory.py --memcap .../memcap.py --caps 6 --runs 2 --beside out     the other one outside of it
     python benchmarks/memory.py --memcap .../memcap.py --caps 6 --runs 2 --beside killed     and killed while both build
     python benchmarks/memory.py --memcap .../memcap.py --caps 6 --runs 2 --neighbour     another program grows at once
+    python benchmarks/memory.py --memcap .../memcap.py --caps 6 --runs 2 --blind     and the guard is stopped meanwhile
     python benchmarks/memory.py --memcap .../memcap.py --caps 6 --runs 4 --full-cache     the page cache filled first
+
+With ``--blind`` nobody admits, preempts or frees while the other program grows: the kernel has to kill, and what is
+shown is that its kill is taken for what it is and the unit runs again.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -106,11 +111,11 @@ def unlearn(name: str) -> None:
         file.unlink()
 
 
-def report(cap: int, number: int, fresh: bool, done: Run, *, may_kill: bool) -> bool:
+def report(cap: int, number: int, fresh: bool, done: Run, *, may_kill: bool, must_kill: bool) -> bool:
     """Print one run; whether it is what was promised. ``may_kill``: the kernel may, as a neighbour grew."""
     guard, verdict = done.answer.get("guard") or {}, done.answer.get("verdict") or {}
     kernel = done.kernel
-    spared = not kernel["kills"] or may_kill
+    spared = bool(kernel["kills"]) if must_kill else not kernel["kills"] or may_kill
     good = kernel["exit"] == 0 and spared and not done.outside and verdict.get("grade") == "imported"
     show(
         cap_gib=cap, run=number, empty_profile=fresh, good=good, exit=kernel["exit"], grade=verdict.get("grade"),
@@ -174,15 +179,15 @@ def inside(cap: int, chosen: argparse.Namespace, folder: Path) -> bool:
         words = command(source)
         if chosen.full_cache:
             words = [sys.executable, str(Path(__file__)), "--fill", str(0.8 * cap), "--", *words]
-        if chosen.neighbour:
-            words = ["/bin/sh", "-c", f"{shlex.join(_neighbour(cap))} & exec {shlex.join(words)}"]
+        if chosen.neighbour or chosen.blind:
+            words = ["/bin/sh", "-c", f"{shlex.join(_neighbour(cap, blind=chosen.blind))} & exec {shlex.join(words)}"]
         outside = None
         if other is not None and chosen.beside == "out":
             outside = subprocess.Popen(command(other), env=clean_environment(), stdout=subprocess.PIPE, text=True)
         elif other is not None:
             words = ["/bin/sh", "-c", _side_by_side(words, command(other), folder, chosen.beside == "killed")]
         done = end(start(chosen.memcap, cap, words, clean_environment()))
-        good &= report(cap, number + 1, fresh, done, may_kill=chosen.neighbour)
+        good &= report(cap, number + 1, fresh, done, may_kill=chosen.neighbour, must_kill=chosen.blind)
         if other is not None:
             said = outside.communicate()[0] if outside else (folder / "beside.json").read_text()
             second = json.loads(said or "{}")
@@ -197,10 +202,32 @@ def inside(cap: int, chosen: argparse.Namespace, folder: Path) -> bool:
     return good
 
 
-def _neighbour(cap: int) -> list[str]:
-    """Words for a program that, while the build compiles, takes 70 % of the cap at once and keeps it for a while."""
-    program = f"import time; time.sleep({KILLED_AFTER}); taken = b'x' * ({cap} * 7 * 2**30 // 10); time.sleep(5)"
-    return [sys.executable, "-I", "-S", "-c", program]
+def _neighbour(cap: int, *, blind: bool) -> list[str]:
+    """Words for a program that, while the build compiles, takes most of the cap at once and keeps it for a while."""
+    if not blind:
+        program = f"import time; time.sleep({KILLED_AFTER}); taken = b'x' * ({cap} * 7 * 2**30 // 10); time.sleep(5)"
+        return [sys.executable, "-I", "-S", "-c", program]
+    return [sys.executable, str(Path(__file__)), "--grow", str(cap * 9 * 2**30 // 10)]
+
+
+def grow_unseen(size: int) -> None:
+    """Take ``size`` bytes while all brokers of this user are stopped."""
+    time.sleep(KILLED_AFTER)
+    brokers = [
+        process
+        for process in psutil.process_iter(["cmdline", "uids"])
+        if "buildkit.guard.broker" in " ".join(process.info["cmdline"] or ())
+        and process.info["uids"].real == os.getuid()
+    ]
+    for broker in brokers:
+        broker.suspend()
+    try:
+        taken = b"x" * size
+        time.sleep(1)
+        print(f"took {len(taken)} bytes, {len(brokers)} brokers stopped", file=sys.stderr)
+    finally:
+        for broker in brokers:
+            broker.resume()
 
 
 def _side_by_side(first: Sequence[str], second: Sequence[str], folder: Path, kill: bool) -> str:
@@ -220,14 +247,19 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--beside", choices=("in", "out", "killed"), help="two builds at once")
     parser.add_argument("--neighbour", action="store_true", help="another program takes most of the cap meanwhile")
+    parser.add_argument("--blind", action="store_true", help="the same, unseen by the guard: the kernel has to kill")
     parser.add_argument("--full-cache", action="store_true", help="fill the page cache of the group first")
     parser.add_argument("--no-pip", action="store_true", help="without the run of pip wheel")
     parser.add_argument("--fill", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--grow", type=int, help=argparse.SUPPRESS)
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.fill:
         fill_page_cache(chosen.fill)
         return subprocess.call(chosen.words)
+    if chosen.grow:
+        grow_unseen(chosen.grow)
+        return 0
     if chosen.memcap is None:
         parser.error("--memcap is needed")
     folder = Path(tempfile.mkdtemp(prefix="memory-"))

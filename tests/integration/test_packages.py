@@ -6,15 +6,23 @@ Markdown table to that file.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
-from collections.abc import Callable
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from buildkit.build.context import Context
+from buildkit.progress import Silent
 from buildkit.recipe.loader import bundled_recipes, load_recipe
+from buildkit.source.fetch import fetch_source, unpack
+from buildkit.source.spec import spec_of
 
 NIGHTLY = ("chamferdist", "cumcubes", "diso", "torch-cluster", "torch-scatter", "torch-spline-conv")
 WEEKLY = ("causal-conv1d", "gsplat", "minkowskiengine")
@@ -64,6 +72,39 @@ def test_a_package_builds_without_a_recipe(cudabuild: Cudabuild, person: dict[st
     answer = build(cudabuild, person, "pypi:torch-spline-conv==1.2.2")
     assert answer["verdict"]["grade"] == "imported"
     assert re.match(r"1\.2\.2\+pt2\.13\.cu130", answer["version"])
+
+
+@pytest.fixture
+def renamed(context: Context, tmp_path: Path) -> Iterator[str]:
+    """URL of a local index that has torch-spline-conv's source distribution by a name that nobody knows."""
+    loaded = load_recipe(bundled_recipes() / "torch-spline-conv")
+    spec = spec_of(loaded.recipe.versions[0], loaded.folder)
+    source = fetch_source(spec, cache=context.places.sources, index=context.index, offline=False, reporter=Silent())
+    project = unpack(source, tmp_path / "unpacked")
+    for file, old in (("setup.py", "name='torch_spline_conv'"), ("PKG-INFO", "Name: torch_spline_conv")):
+        text = (project / file).read_text(encoding="utf-8")
+        assert old in text
+        new = old.replace("torch_spline_conv", "nobodys-splines")
+        (project / file).write_text(text.replace(old, new), encoding="utf-8")
+    served = tmp_path / "simple" / "nobodys-splines"
+    served.mkdir(parents=True)
+    with tarfile.open(served / "nobodys_splines-1.2.2.tar.gz", "w:gz") as tar:
+        tar.add(project, "nobodys_splines-1.2.2")
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/simple"
+        server.shutdown()
+
+
+@pytest.mark.packages
+def test_the_same_source_builds_by_a_name_that_nobody_knows(
+    cudabuild: Cudabuild, person: dict[str, str], context: Context, renamed: str
+) -> None:
+    indexes = " ".join([*context.index.extra_index_urls, renamed])
+    answer = build(cudabuild, {**person, "PIP_EXTRA_INDEX_URL": indexes}, "pypi:nobodys-splines")
+    assert (answer["cache"], answer["verdict"]["grade"]) == ("miss", "imported")
+    assert Path(answer["wheel"]["path"]).name.startswith("nobodys_splines-1.2.2+pt2.13.cu130")
 
 
 @pytest.mark.packages
