@@ -58,12 +58,18 @@ class PoolWatch:
         self.budget = max(0, memory.available + usage - level.reserve)
 
     def _grow(self, now: float, used: int, usage: int, stalled: int) -> None:
-        """How fast it fills, from the looks of the last moments: by its units, and by what else is there."""
+        """How fast it fills, from the looks of the last moments: by its units, and by what else is there.
+
+        A process that ends holds nothing any more in /proc, while the kernel still frees its pages, for seconds where
+        it is large and processors are busy. That is no growth of anything else: only what the pool as a whole has
+        gained beyond its units counts.
+        """
         before = next((look for look in self._looks if 0.02 <= now - look[0] <= _LOOK_BACK), None)
         self._looks.append((now, used, usage, stalled))
         if before is not None:
             elapsed = now - before[0]
-            units, others = usage - before[2], (used - usage) - (before[1] - before[2])
+            units = usage - before[2]
+            others = used - before[1] - max(units, 0)
             waited = (stalled - before[3]) / 1e6
             self.reading = replace(
                 self.reading, growth=units / elapsed, others=others / elapsed, stalled=waited / elapsed
