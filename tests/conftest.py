@@ -6,9 +6,11 @@ half of it was skipped says nothing. Only a GPU may be absent.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,10 @@ GPU_FOLDER = Path(__file__).parent / "gpu"
 UNIT_FOLDER = Path(__file__).parent / "unit"
 MOST_PROCESSES = 4
 """More of them would only wait for the builds of each other."""
+
+sys.dont_write_bytecode = False
+"""Whatever PYTHONDONTWRITEBYTECODE says, which many containers set: without byte code every process rewrites all
+asserts and compiles all modules again, for longer than it takes to run most tests. Git ignores it."""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -47,6 +53,38 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     config.option.loadscopereorder = False  # files in the order of collection, not by their number of tests
     return Files(config, log)
+
+
+class ElsewhereFirst:
+    """Each process collects all files, and begins elsewhere in a folder: what one has rewritten, the others read.
+
+    The tests stay in the order in which they would have been.
+    """
+
+    def __init__(self, number: int, processes: int) -> None:
+        self.share = number / processes
+        self.places: dict[Path, int] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(self) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """Turn the list of what is in a folder."""
+        report = yield
+        found = report.result
+        if found and all(isinstance(node, (pytest.File, pytest.Directory)) for node in found):
+            self.places.update((node.path, place) for place, node in enumerate(found))
+            first = int(self.share * len(found))
+            report.result = [*found[first:], *found[:first]]
+        return report
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Put the tests in order."""
+        items.sort(key=lambda item: [self.places.get(path, 0) for path in (*reversed(item.path.parents), item.path)])
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays to the end: whoever looks for garbage need not look through it."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -113,6 +151,10 @@ class NotRun:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Be strict where CI asks for it."""
+    """Be strict where CI asks for it; share the work of collecting with the other processes."""
     if STRICT:
         config.pluginmanager.register(NotRun(config))
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        number = int(worker["workerid"].removeprefix("gw"))
+        config.pluginmanager.register(ElsewhereFirst(number, worker["workercount"]))

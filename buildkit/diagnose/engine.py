@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from buildkit.diagnose.rule import Rule, rules
 from buildkit.diagnose.text import Log
@@ -86,12 +87,18 @@ class _Lines:
 
 def _candidates(log: Log, known: Sequence[Rule]) -> _Lines:
     found = {index for stem in _STEMS for index in log.holding(stem)}
-    rest = {text for rule in known for text in rule.text if not any(stem in text for stem in _STEMS)}
+    rest = {text for rule in known for text in rule.text if not _has_stem(text)}
     # Most of a log are the commands of compilers, and what fails is not told there without one of the stems.
     places = [place for place, line in enumerate(log.lines) if not (" -c " in line and " -I" in line)]
     others = Log([log.lines[place] for place in places], places)
     found.update(places[index] for text in rest for index in others.holding(text))
     return _Lines(log, sorted(found))
+
+
+@cache
+def _has_stem(text: str) -> bool:
+    """Of a rule's text, of which there are some hundreds."""
+    return any(stem in text for stem in _STEMS)
 
 
 def _find(rule: Rule, log: Log, lines: _Lines) -> Finding | None:

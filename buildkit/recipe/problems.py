@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -164,6 +165,7 @@ def _line_of(text: str, location: Location) -> int | None:
     return None
 
 
+@lru_cache(maxsize=1)
 def _lines(text: str) -> dict[Location, int]:
     """Where each table and key begins; good enough for recipes (texts of several lines are not followed)."""
     found: dict[Location, int] = {}

@@ -149,7 +149,8 @@ def _check_edges(mesh: Mesh, shape: Shape) -> list[Check]:
     count = len(mesh.vertices)
     base = max(count, 1)
     start, end = (mesh.triangles[:, order].astype(np.int64).ravel() for order in ([0, 1, 2], [1, 2, 0]))
-    directed = np.unique(start * base + end)
+    every = np.sort(start * base + end)
+    directed = every[np.diff(every, prepend=-1) != 0]
     lone = directed[np.isin(directed % base * base + directed // base, directed, assume_unique=True, invert=True)]
     touching = _faces_touched(mesh, shape)
     at_face = (touching[lone // base] & touching[lone % base]).any(axis=1)

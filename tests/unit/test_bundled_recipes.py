@@ -21,7 +21,7 @@ from buildkit.verify.probe_request import probe_devices
 NAMES = sorted(folder.name for folder in bundled_recipes().iterdir() if (folder / "recipe.toml").is_file())
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=NAMES, scope="module")
 def bundled(request: pytest.FixtureRequest) -> LoadedRecipe:
     return load_recipe(bundled_recipes() / request.param)
 

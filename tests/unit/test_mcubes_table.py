@@ -13,7 +13,7 @@ import importlib
 import importlib.util
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -88,11 +88,11 @@ def crossed(case: int) -> set[int]:
     return {edge for edge in range(12) if inside(case, ends(edge)[0]) != inside(case, ends(edge)[1])}
 
 
-def sides(triangles: list[Triangle]) -> Counter[Side]:
+def sides(triangles: Sequence[Triangle]) -> Counter[Side]:
     return Counter(side for a, b, c in triangles for side in ((a, b), (b, c), (c, a)))
 
 
-def open_sides(triangles: list[Triangle]) -> set[Side]:
+def open_sides(triangles: Sequence[Triangle]) -> set[Side]:
     """The sides that no triangle of the same cell meets."""
     found = sides(triangles)
     return {(a, b) for a, b in found if (b, a) not in found}
@@ -104,16 +104,21 @@ def in_face(side: Side, face: tuple[int, int]) -> bool:
 
 def faults(table: list[list[Triangle]]) -> list[str]:
     """What breaks the proof, for a whole table."""
-    found = [f"case {case}: {fault}" for case in CASES for fault in faults_inside(table[case])]
+    found = [f"case {case}: {fault}" for case in CASES for fault in faults_inside(tuple(table[case]))]
     for axis in range(3):
-        mine = [{(moved(a, axis), moved(b, axis)) for a, b in lines(table[case], (axis, 1))} for case in CASES]
-        its = [{(b, a) for a, b in lines(table[case], (axis, 0))} for case in CASES]
+        mine = [{(moved(a, axis), moved(b, axis)) for a, b in lines(tuple(table[case]), (axis, 1))} for case in CASES]
+        its = [{(b, a) for a, b in lines(tuple(table[case]), (axis, 0))} for case in CASES]
         found += [f"cases {one} and {other} along {axis}" for one, other in neighbours(axis) if mine[one] != its[other]]
     return found
 
 
-def faults_inside(triangles: list[Triangle]) -> Iterator[str]:
+@cache
+def faults_inside(triangles: tuple[Triangle, ...]) -> list[str]:
     """What breaks the proof within one cell."""
+    return list(look_inside(triangles))
+
+
+def look_inside(triangles: Sequence[Triangle]) -> Iterator[str]:
     all_sides, opened = sides(triangles), open_sides(triangles)
     if any(count > 1 for count in all_sides.values()):
         yield "two triangles have a side in the same direction"
@@ -126,7 +131,8 @@ def faults_inside(triangles: list[Triangle]) -> Iterator[str]:
         yield "not one ring of triangles at a vertex"
 
 
-def lines(triangles: list[Triangle], face: tuple[int, int]) -> set[Side]:
+@cache
+def lines(triangles: tuple[Triangle, ...], face: tuple[int, int]) -> set[Side]:
     """What a cell draws on one of its faces."""
     return {side for side in open_sides(triangles) if in_face(side, face)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,11 @@ REFRESH = (
     "write_reference(Path('docs/reference'))\""
 )
 VALID: dict[str, Any] = tomllib.loads(new_recipe_text("sample"))
+
+
+@cache
+def validator() -> Draft202012Validator:
+    return Draft202012Validator(recipe_schema())
 
 
 def valid(**changes: Any) -> dict[str, Any]:
@@ -59,7 +65,7 @@ def test_the_schema_is_one() -> None:
 
 @pytest.mark.parametrize("file", sorted(bundled_recipes().glob("*/recipe.toml")), ids=lambda file: file.parent.name)
 def test_bundled_recipes_hold_to_the_schema(file: Path) -> None:
-    Draft202012Validator(recipe_schema()).validate(tomllib.loads(file.read_text("utf-8")))
+    validator().validate(tomllib.loads(file.read_text("utf-8")))
 
 
 SOURCE = {"version": "1", "sdist": "x", "sha256": "a" * 64}
@@ -87,7 +93,7 @@ SOURCE = {"version": "1", "sdist": "x", "sha256": "a" * 64}
     ],
 )
 def test_schema_and_model_refuse_the_same(changes: dict[str, Any]) -> None:
-    assert not Draft202012Validator(recipe_schema()).is_valid(valid(**changes))
+    assert not validator().is_valid(valid(**changes))
     with pytest.raises(ValueError, match="validation error"):
         Recipe.model_validate(valid(**changes))
 
@@ -102,5 +108,5 @@ def test_schema_and_model_refuse_the_same(changes: dict[str, Any]) -> None:
     ],
 )
 def test_schema_and_model_take_the_same(changes: dict[str, Any]) -> None:
-    Draft202012Validator(recipe_schema()).validate(valid(**changes))
+    validator().validate(valid(**changes))
     Recipe.model_validate(valid(**changes))

@@ -51,8 +51,7 @@ def mesher(cases: Table, *, swapped_axes: bool = False) -> Mesher:
     along = np.array([1, 0, 2])[ALONG] if swapped_axes else ALONG
     counts = np.array([len(triangles) for triangles in cases])
     padded = np.zeros((256, counts.max(), 3), dtype=np.int64)
-    for case, triangles in enumerate(cases):
-        padded[case, : len(triangles)] = np.array(triangles).reshape(-1, 3)
+    padded[np.arange(counts.max()) < counts[:, None]] = [triangle for triangles in cases for triangle in triangles]
 
     def mesh(shape: Shape) -> Mesh:
         found = crossings(shape.volume, shape.isovalue)
@@ -279,8 +278,9 @@ def caught(name: str) -> dict[str, list[str]]:
     elif name in READ:
         answer = run(lambda shape: mesher(table())(READ[name](shape)), right_mesh)
     else:
-        wrong = mesher(table(), swapped_axes=True) if name == MIXED_AXES else mesher(TABLES[name](table()))
-        answer = run(wrong, wrong)
+        mesh = mesher(table(), swapped_axes=True) if name == MIXED_AXES else mesher(TABLES[name](table()))
+        wrong = {shape.name: mesh(shape) for shape in shapes()}
+        answer = run(lambda shape: wrong[shape.name], lambda shape: wrong[shape.name])
     return failed(answer)
 
 
