@@ -56,6 +56,18 @@ class _Answer(BaseModel):
 
 def find_host_compiler(environ: Mapping[str, str], memo: Memo) -> HostCompiler:
     """CXX's program if it is set, else the first of g++, c++, clang++ on PATH. NoCompiler if there is none."""
+    path, answer = _known(environ, memo)
+    content = combined_sha256({"driver": path.resolve(), **answer.files}, memo, key=str(path))
+    return HostCompiler(path, answer.kind, answer.version, answer.machine, content)
+
+
+def look_at_compiler(environ: Mapping[str, str], memo: Memo) -> HostCompiler:
+    """The same without its identity, for who only looks: nothing is hashed."""
+    path, answer = _known(environ, memo)
+    return HostCompiler(path, answer.kind, answer.version, answer.machine, "")
+
+
+def _known(environ: Mapping[str, str], memo: Memo) -> tuple[Path, _Answer]:
     path = _program(environ)
     identity = file_identity(path)
     answer = _recalled(memo, path, identity)
@@ -63,8 +75,7 @@ def find_host_compiler(environ: Mapping[str, str], memo: Memo) -> HostCompiler:
         answer = _asked(path, environ)
         if is_settled([identity]):
             memo.put("compiler", str(path), identity, answer.model_dump(mode="json"))
-    content = combined_sha256({"driver": path.resolve(), **answer.files}, memo, key=str(path))
-    return HostCompiler(path, answer.kind, answer.version, answer.machine, content)
+    return path, answer
 
 
 def check_word(compiler: HostCompiler, environ: Mapping[str, str], memo: Memo) -> None:
@@ -102,9 +113,13 @@ def _macros(compiler: HostCompiler, environ: Mapping[str, str], memo: Memo) -> l
     return lines or ["it defines neither __GNUC__ nor __clang_major__"]
 
 
-def glibc_version() -> str:
-    """The C library's release, "2.36". MachineError where it is not glibc."""
-    found = re.fullmatch(r"glibc (\d+(?:\.\d+)+)", os.confstr("CS_GNU_LIBC_VERSION") or "")
+def glibc_version(root: Path = Path("/")) -> str:
+    """The C library's release, "2.36". MachineError where it is not glibc.
+
+    Of a ``root`` that is not this system's by what its libc.so.6 says of itself.
+    """
+    told = os.confstr("CS_GNU_LIBC_VERSION") or "" if root == Path("/") else _banner(root)
+    found = re.fullmatch(r"glibc (\d+(?:\.\d+)+)", told)
     if found is None:
         raise MachineError(
             "this system's C library is not glibc",
@@ -112,6 +127,14 @@ def glibc_version() -> str:
             hint="build in a container of a distribution with glibc, such as debian:12",
         )
     return found[1]
+
+
+def _banner(root: Path) -> str:
+    """``GNU C Library (Debian GLIBC 2.36-9) stable release version 2.36.`` as ``glibc 2.36``."""
+    for file in sorted((root / "usr/lib").glob("*/libc.so.6")):
+        if found := re.search(rb"stable release version (\d+(?:\.\d+)+)", file.read_bytes()):
+            return f"glibc {found[1].decode()}"
+    return ""
 
 
 def _program(environ: Mapping[str, str]) -> Path:
