@@ -1,4 +1,4 @@
-"""What kind of place this is: the distribution, WSL2, a container, a Slurm cluster, a Jetson. Reads files, asks nothing.
+"""What kind of place this is: the distribution, WSL2, a container, a Slurm cluster, a Jetson. Reads files only.
 
 Told by what each leaves behind: WSL2 by the kernel's release (``...-microsoft-standard-WSL2``), containers by the files
 that Docker and Podman put into them, by variables, by the control group of process 1 or by a root that is an overlay

@@ -29,7 +29,7 @@ _FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": _GIB, "T": _GIB << 10}
 
 @dataclass(frozen=True)
 class Windows:
-    """``memory`` is all that Windows has (bytes; None: it did not tell), ``given`` what its .wslconfig says for WSL2."""
+    """``memory``: all that Windows has (bytes; None: it did not tell); ``given``: what its .wslconfig says for WSL2."""
 
     memory: int | None
     given: int | None
