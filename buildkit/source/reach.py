@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import importlib.util
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,16 +40,24 @@ class Reach:
 def reach(settings: IndexSettings, patience: float, remember: Remember) -> Reach:
     """Ask every index for its head, and look whether local ones are there. Never raises.
 
-    ``patience`` in seconds, for each network operation.
+    ``patience`` in seconds, for all of it but what is remembered.
     """
     places = [*([] if settings.no_index else _indexes(settings, remember)), *settings.find_links]
     if not places:
         return Reach("none", "pip is told to ask none (no-index)")
-    from concurrent.futures import ThreadPoolExecutor  # slow to import: who asks this does so in a thread
+    problems = dict.fromkeys(places, f"no answer within {patience:g} s")
 
-    with ThreadPoolExecutor(len(places)) as pool:
-        problems = list(pool.map(lambda place: _problem(place, settings, patience), places))
-    told = [f"{redact(place)}: {problem}" for place, problem in zip(places, problems, strict=True) if problem]
+    def ask(place: str) -> None:
+        problems[place] = _problem(place, settings, patience)
+
+    # A name that is looked up cannot be given up: such a thread is left alone.
+    threads = [threading.Thread(target=ask, args=(place,), daemon=True) for place in places]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + patience
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    told = [f"{redact(place)}: {problem}" for place, problem in problems.items() if problem]
     outcome: ReachOutcome = "answers" if not told else "partly" if len(told) < len(places) else "silent"
     return Reach(outcome, "; ".join(told))
 

@@ -172,3 +172,15 @@ def _as_wheels(number: int) -> bool:
 def _compiler(seen: Seen) -> HostCompiler | None:
     found = seen.compiler
     return HostCompiler(found.kind, int(found.version.partition(".")[0])) if found is not None else None
+
+
+def driver_runs(seen: Seen) -> list[int]:
+    """CUDA majors whose machine code the driver here runs, oldest first; empty where no driver is told."""
+    driver = seen.gpus.driver
+    if driver is None:
+        return []
+    place = seen.surroundings.place
+    lowest = (
+        (series.major, series.windows if place == "wsl2" else series.driver) for series in facts.toolkit_table().series
+    )
+    return [number for number, least in lowest if compat.driver_number(driver) >= compat.driver_number(least)]

@@ -36,7 +36,7 @@ from buildkit.store.store import Store
 PATIENCE = 0.7
 """Seconds for the index, for Windows and for the guard's supervisor: more would make people wait."""
 _GRACE = 0.1
-"""Seconds more, in which a program that took too long is ended."""
+"""Seconds more, in which what took too long is ended and told."""
 
 _Value = TypeVar("_Value")
 

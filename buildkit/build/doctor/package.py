@@ -18,12 +18,12 @@ from buildkit.source.reading import LARGEST, SourceText, is_telling, read_source
 from buildkit.source.spec import FolderSpec
 
 
-def subject_of(request: Request, context: Context) -> Subject:
+def subject_of(text: str, recipes: Path | None, context: Context) -> Subject:
     """The package that was named: its recipe, and what its source says where it is here. Raises as planning does."""
-    package = choose_package(request, context)
+    package = choose_package(Request(package=text, recipes=recipes), context)
     recipe = package.loaded.recipe
     known = Subject(
-        name=shlex.quote(request.package),
+        name=shlex.quote(text),
         torch=recipe.build.torch,
         project="cmake" if any(text.startswith("scikit-build") for text in recipe.build.requires) else "setuptools",
         memory_per_unit=recipe.build.memory_per_unit,
