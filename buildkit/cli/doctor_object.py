@@ -48,8 +48,8 @@ def doctor_object(seen: Seen, subject: Subject, judgement: Judgement, notes: tup
         DoctorFinding(
             step=one.step,
             cause=one.cause,
-            text=one.text,
-            hint=_filled(one.hint, subject),
+            text=_called(one.text, seen),
+            hint=_called(_filled(one.hint, subject), seen),
             blocking=one.blocking,
         )
         for one in judgement.findings
@@ -75,6 +75,11 @@ def doctor_object(seen: Seen, subject: Subject, judgement: Judgement, notes: tup
 
 def _filled(line: str, subject: Subject) -> str:
     return line.replace(ANY, subject.name)
+
+
+def _called(text: str, seen: Seen) -> str:
+    """Paths in it as they are called on the machine that was looked at."""
+    return text if seen.root == Path("/") else text.replace(str(seen.root), "")
 
 
 def _advice(advice: Advice, subject: Subject) -> AdviceObject:

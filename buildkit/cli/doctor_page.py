@@ -36,15 +36,14 @@ _SANDBOX = {
 def doctor_lines(found: DoctorObject, *, width: int = WIDTH) -> Iterator[Line]:
     """The whole screen."""
     for label, texts in _machine(found.machine):
-        for text in texts:
-            yield from _row(label, text, width)
-            label = ""
+        for number, text in enumerate(texts):
+            yield from _row("" if number else label, text, width)
     yield from _row("fit", found.fit.reason, width)
     yield ()
     words, colour = _VERDICTS[found.verdict]
-    yield (("verdict".ljust(_LABEL), "bold"), (words, f"bold {colour}"), (_about(found), ""))
+    yield (("verdict".ljust(_LABEL), "bold"), (words, f"bold {colour}"), (f": {_about(found)}", ""))
     for finding in found.findings:
-        text = f"{finding.text} Next: {finding.hint}" if finding.hint else finding.text
+        text = f"{finding.text.rstrip('.')}. Next: {finding.hint}" if finding.hint else finding.text
         yield from _row(f"  {finding.step}", text, width, style="red" if finding.blocking else "yellow")
     yield from _advice(found)
     yield from _notes(found.notes, width)
@@ -52,7 +51,9 @@ def doctor_lines(found: DoctorObject, *, width: int = WIDTH) -> Iterator[Line]:
 
 def _about(found: DoctorObject) -> str:
     targets = f" for {';'.join(found.targets)}" if found.targets else ""
-    return f": {found.recipe or 'a CUDA extension'}{targets}"
+    done = "built here and run" if found.machine.gpus.visible else "built here"
+    can = "can" if found.ok else "cannot"
+    return f"{found.recipe or 'a CUDA extension'}{targets} {can} be {done}{'' if found.ok else ', as it is'}"
 
 
 def _row(label: str, text: str, width: int, style: str = "dim") -> Iterator[Line]:

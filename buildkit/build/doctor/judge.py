@@ -140,8 +140,12 @@ def _setuptools(seen: Seen, judged: Judged) -> Iterator[Finding]:
         return
     rule = host_facts.broken_setuptools(torch.version, int(here.partition(".")[0]))
     if rule is not None:
-        text = f"setuptools {here} has no {rule.lacks}, which torch {torch.version} imports: plain pip fails there."
-        yield Finding("configure", "setuptools-new", text, "cudabuild brings its own setuptools", blocking=False)
+        text = (
+            f"setuptools {here} has no {rule.lacks}, which torch {torch.version} imports: plain pip fails there, and "
+            "cudabuild brings its own."
+        )
+        spec = next(iter(host_facts.host_table().setuptools_that_works.values()))
+        yield Finding("configure", "setuptools-new", text, f"pip install '{spec}'", blocking=False)
 
 
 def _network(seen: Seen) -> Iterator[Finding]:

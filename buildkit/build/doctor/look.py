@@ -43,10 +43,11 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True)
 class Outside:
-    """What no root holds: the network, and what this system permits."""
+    """What no root holds: the network, what this system permits, the space on its disks."""
 
     reach: Callable[[IndexSettings, float, Remember], Reach] = reach
     tier: Callable[[Mapping[str, str], float], Tier] = permitted_tier
+    free: Callable[[Path], int] = free_bytes
 
 
 class _Later(Generic[_Value]):
@@ -95,7 +96,7 @@ def look(context: Context, python: Path | None, *, root: Path = Path("/"), outsi
     toolkits = _Later(lambda: look_at_toolkits(environ, memo, root=root, notes=notes))
     compiler = _Later(lambda: look_at_compiler(environ, memo))
     person = _Later(lambda: _python(here, python))
-    cache = _Later(lambda: _cache(context))
+    cache = _Later(lambda: _cache(context, outside.free))
     troubles: dict[str, CudabuildError] = {}
     late = Reach("silent", f"no answer within {PATIENCE:g} s")
     return Seen(
@@ -152,11 +153,11 @@ def _setuptools(folders: tuple[Path, ...]) -> str | None:
     return None
 
 
-def _cache(context: Context) -> SeenCache:
+def _cache(context: Context, free: Callable[[Path], int]) -> SeenCache:
     folder = context.places.cache
     existing = next(place for place in (folder, *folder.parents) if place.exists())
     wheels, damaged = _stored(context.store)
-    return SeenCache(folder, free_bytes(folder), os.access(existing, os.W_OK), wheels, damaged)
+    return SeenCache(folder, free(folder), os.access(existing, os.W_OK), wheels, damaged)
 
 
 def _stored(store: Store) -> tuple[int, tuple[str, ...]]:

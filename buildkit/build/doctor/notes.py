@@ -99,8 +99,8 @@ def _slurm(seen: Seen, subject: Subject) -> Iterator[Note]:
         fits = _at_once(_jobs(limits, subject))
         yield Note(
             "Slurm",
-            f"Job {seen.surroundings.slurm_job} has {readable_size(limits.memory)} and {limits.cpus} processors: {fits}. "
-            f"A job that keeps {limits.cpus} processors busy, at {each} for each compilation, asks for",
+            f"Job {seen.surroundings.slurm_job} has {readable_size(limits.memory)} and {limits.cpus} processors: "
+            f"{fits}. A job that keeps {limits.cpus} processors busy, at {each} for each compilation, asks for",
             (f"srun {request} {command}",),
         )
     else:
