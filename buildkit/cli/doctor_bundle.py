@@ -35,7 +35,7 @@ _TELLING = re.compile(
 
 
 def write_bundle(file: Path, found: DoctorObject, context: Context) -> None:
-    """Write the archive. Raises UsageError where there is such a file already, StoreError where it cannot be written."""
+    """Write the archive. UsageError where there is such a file already, StoreError where it cannot be written."""
     if file.exists():
         raise UsageError(f"--bundle {file}: there is such a file already", hint="choose another name")
     if file.suffix != ".zip":

@@ -183,8 +183,9 @@ def _index(machine: MachineObject) -> str:
 def _advice(found: DoctorObject) -> Iterator[Line]:
     if not found.advice:
         if found.ok and found.recipe is not None:
+            target = "" if found.machine.gpus.visible else f" --target '{';'.join(found.targets)}'"
             yield ()
-            yield ((f"cudabuild build {found.recipe}", "bold"),)
+            yield ((" " * _LABEL, ""), (f"cudabuild build {found.recipe}{target}", "cyan"))
         return
     yield ()
     yield (("what makes it work, the smallest change first:", "bold"),)

@@ -204,6 +204,30 @@ class DoctorObject(JsonModel):
     problems: list[str] = Field(description="The findings in the way, with what to type.")
 
 
+SECTIONS: tuple[tuple[str, type[JsonModel]], ...] = (
+    ("The object", DoctorObject),
+    ("`findings`", DoctorFinding),
+    ("`advice`", AdviceObject),
+    ("`advice.changes`", ChangeObject),
+    ("`advice.changes.ways`", WayObject),
+    ("`notes`", NoteObject),
+    ("`fit`", FitObject),
+    ("`machine`", MachineObject),
+    ("`machine.python`", PythonObject),
+    ("`machine.torch`", TorchObject),
+    ("`machine.toolkits`", ToolkitObject),
+    ("`machine.compiler`", CompilerObject),
+    ("`machine.gpus`", GpusObject),
+    ("`machine.gpus.visible`", VisibleGpu),
+    ("`machine.limits`", LimitsObject),
+    ("`machine.cache`", CacheObject),
+    ("`machine.system`", SystemObject),
+    ("`machine.index`", IndexObject),
+    ("`machine.guard`", TierObject),
+    ("`machine.windows`", WindowsObject),
+)
+"""The tables of docs/reference/doctor.md."""
+
 DoctorAnswer = DoctorObject | EarlyFailure
 DOCTORED: TypeAdapter[DoctorAnswer] = TypeAdapter(DoctorAnswer)
 

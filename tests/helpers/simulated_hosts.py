@@ -20,6 +20,8 @@ from buildkit.source.reach import Reach
 
 SCREENS = Path(__file__).parents[1] / "unit" / "data" / "doctor"
 """Where the screens are kept: ``NAME.txt``. ``python tests/helpers/simulated_hosts.py`` makes them anew."""
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "doctor.md"
+"""Where they are shown."""
 
 UBUNTU_22 = ("Ubuntu 22.04.5 LTS", "5.15.0-122-generic", "2.35")
 UBUNTU_24 = ("Ubuntu 24.04.1 LTS", "6.8.0-45-generic", "2.39")
@@ -139,13 +141,16 @@ def screen(found: DoctorObject) -> str:
 
 
 def main() -> int:
-    """Make the screens anew."""
+    """Make the screens anew, here and in the docs."""
+    page = PAGE.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as scratch:
         library = compiled_nvml(Path(scratch))
         SCREENS.mkdir(exist_ok=True)
         for name, make in HOSTS.items():
-            text = screen(looked_at(make(Path(scratch) / name, library)))
-            (SCREENS / f"{name}.txt").write_text(text, encoding="utf-8")
+            file, text = SCREENS / f"{name}.txt", screen(looked_at(make(Path(scratch) / name, library)))
+            page = page.replace(file.read_text(encoding="utf-8"), text) if file.is_file() else page
+            file.write_text(text, encoding="utf-8")
+    PAGE.write_text(page, encoding="utf-8")
     return 0
 
 

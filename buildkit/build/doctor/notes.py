@@ -13,6 +13,7 @@ from buildkit.guard.budget import memory_budget, plan_jobs
 from buildkit.machine.facts import gpu_table
 from buildkit.machine.limits import Limits
 from buildkit.machine.solver.host import Host
+from buildkit.machine.solver.run_checks import torch_has
 from buildkit.machine.target import Target
 from buildkit.machine.target_support import makeable_targets
 from buildkit.machine.windows import POWERSHELL, QUESTION, Windows, given_by, wslconfig
@@ -155,14 +156,17 @@ def _no_gpu(seen: Seen, subject: Subject, host: Host | None) -> Iterator[Note]:
 
 
 def _possible(host: Host | None) -> tuple[Target, ...]:
+    """What toolkit and torch can make, for GPUs that this torch has code for itself."""
     if host is None or host.toolkit is None or host.torch is None or host.torch.cuda is None:
         return ()
-    return makeable_targets(
+    torch = host.torch
+    made = makeable_targets(
         toolkit=host.toolkit.release,
-        torch=host.torch.version,
-        torch_cuda=host.torch.cuda,
+        torch=torch.version,
+        torch_cuda=torch.cuda,
         setuptools_path=host.project == "setuptools",
     )
+    return tuple(target for target in made if torch_has(host, torch, target.capability))
 
 
 def _jobs(limits: Limits, subject: Subject) -> int:

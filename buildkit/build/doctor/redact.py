@@ -94,7 +94,10 @@ def redactor_for(environ: Mapping[str, str], *, user: str, home: str, host: str,
     for url in (*urls, *proxies):
         parts = urlsplit(url)
         hosts.add(parts.hostname or "")
-        secrets |= {unquote(part) for part in (parts.password or "", parts.username or "")}
+        login, password = unquote(parts.username or ""), unquote(parts.password or "")
+        if password:
+            users.add(login)
+        secrets.add(password or login)  # a token may stand alone, in the user's place
     hosts |= {name.partition(".")[0] for name in hosts}
     return Redactor(
         users=frozenset(users - {""}),
