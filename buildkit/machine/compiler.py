@@ -62,9 +62,16 @@ def find_host_compiler(environ: Mapping[str, str], memo: Memo) -> HostCompiler:
 
 
 def look_at_compiler(environ: Mapping[str, str], memo: Memo) -> HostCompiler:
-    """The same without its identity, for who only looks: nothing is hashed."""
-    path, answer = _known(environ, memo)
-    return HostCompiler(path, answer.kind, answer.version, answer.machine, "")
+    """The same without its identity, for who only looks: little is asked, nothing hashed."""
+    path = _program(environ)
+    answer = _recalled(memo, path, file_identity(path))
+    if answer is not None:
+        return HostCompiler(path, answer.kind, answer.version, answer.machine, "")
+    try:
+        kind, version, machine = _release(path, environ)
+    except ProgramFailed as error:
+        raise _does_not_run(path, error) from error
+    return HostCompiler(path, kind, version, machine, "")
 
 
 def _known(environ: Mapping[str, str], memo: Memo) -> tuple[Path, _Answer]:
@@ -178,23 +185,12 @@ def _recalled(memo: Memo, path: Path, identity: object) -> _Answer | None:
 
 
 def _asked(path: Path, environ: Mapping[str, str]) -> _Answer:
-    environment = {**environ, "LC_ALL": "C.UTF-8"}
-
-    def ask(*arguments: str) -> str:
-        return run([str(path), *arguments], env=environment, timeout=30).stdout.strip()
-
     try:
-        banner = ask("--version")
-        kind = _kind(path, banner)
-        # -dumpversion alone is "12" where distributions shorten it; clang knows no -dumpfullversion.
-        version = ask("-dumpfullversion", "-dumpversion") if kind == "gcc" else ask("-dumpversion")
-        programs = {name: ask(f"-print-prog-name={name}") for name in _PROGRAMS}
-        files = {name: ask(f"-print-file-name={name}") for name in _FILES}
-        machine = ask("-dumpmachine")
+        kind, version, machine = _release(path, environ)
+        programs = {name: _ask(path, environ, f"-print-prog-name={name}") for name in _PROGRAMS}
+        files = {name: _ask(path, environ, f"-print-file-name={name}") for name in _FILES}
     except ProgramFailed as error:
-        raise NoCompiler(
-            f"the C++ compiler {path} does not run", evidence=error.evidence or error.message, hint=_INSTALL
-        ) from error
+        raise _does_not_run(path, error) from error
     search = environ.get("PATH", os.defpath)
     parts = {name: shutil.which(found, path=search) or found for name, found in {**programs, **files}.items()}
     parts |= {name: found for name, found in files.items() if os.sep in found}
@@ -204,6 +200,22 @@ def _asked(path: Path, environ: Mapping[str, str]) -> _Answer:
         machine=machine,
         files={name: Path(os.path.realpath(found)) for name, found in parts.items() if os.sep in found},
     )
+
+
+def _ask(path: Path, environ: Mapping[str, str], *arguments: str) -> str:
+    return run([str(path), *arguments], env={**environ, "LC_ALL": "C.UTF-8"}, timeout=30).stdout.strip()
+
+
+def _release(path: Path, environ: Mapping[str, str]) -> tuple[Literal["gcc", "clang"], str, str]:
+    """Kind, version and machine."""
+    kind = _kind(path, _ask(path, environ, "--version"))
+    # -dumpversion alone is "12" where distributions shorten it; clang knows no -dumpfullversion.
+    words = ("-dumpfullversion", "-dumpversion") if kind == "gcc" else ("-dumpversion",)
+    return kind, _ask(path, environ, *words), _ask(path, environ, "-dumpmachine")
+
+
+def _does_not_run(path: Path, error: ProgramFailed) -> NoCompiler:
+    return NoCompiler(f"the C++ compiler {path} does not run", evidence=error.evidence or error.message, hint=_INSTALL)
 
 
 def _kind(path: Path, banner: str) -> Literal["gcc", "clang"]:
