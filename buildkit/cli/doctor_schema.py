@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any, Literal
 
 from pydantic import Field, TypeAdapter
@@ -229,7 +230,12 @@ SECTIONS: tuple[tuple[str, type[JsonModel]], ...] = (
 """The tables of docs/reference/doctor.md."""
 
 DoctorAnswer = DoctorObject | EarlyFailure
-DOCTORED: TypeAdapter[DoctorAnswer] = TypeAdapter(DoctorAnswer)
+
+
+@cache
+def doctor_answers() -> TypeAdapter[DoctorAnswer]:
+    """What reads an answer; made when it is asked for, since to make it takes longer than to look at a machine."""
+    return TypeAdapter(DoctorAnswer)
 
 
 def doctor_schema_text() -> str:
@@ -237,6 +243,6 @@ def doctor_schema_text() -> str:
     schema: dict[str, Any] = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "cudabuild doctor --json, schema 1",
-        **open_schema(DOCTORED.json_schema(by_alias=True, mode="validation")),
+        **open_schema(doctor_answers().json_schema(by_alias=True, mode="validation")),
     }
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

@@ -22,7 +22,7 @@ from buildkit.build.doctor import look
 from buildkit.build.doctor.subject import MEMORY_PER_UNIT
 from buildkit.cli.doctor_bundle import write_bundle
 from buildkit.cli.doctor_command import exit_code
-from buildkit.cli.doctor_schema import DOCTORED, DoctorObject, doctor_schema_text
+from buildkit.cli.doctor_schema import DoctorObject, doctor_answers, doctor_schema_text
 from buildkit.cli.main import main
 from buildkit.errors import BadTarget, UnknownRecipe, UsageError
 from buildkit.machine.windows import POWERSHELL
@@ -83,7 +83,7 @@ def test_the_json_holds_to_its_schema(seen: dict[str, DoctorObject]) -> None:
     for found in seen.values():
         value = json.loads(json.dumps(found.model_dump(mode="json", by_alias=True), allow_nan=False))
         published.validate(value)
-        assert DOCTORED.validate_python(value) == found
+        assert doctor_answers().validate_python(value) == found
         assert {"schema", "ok", "machine", "problems"} <= value.keys()
         assert {"python", "torch", "toolkits", "compiler", "gpus", "limits", "cache"} <= value["machine"].keys()
 
@@ -419,7 +419,7 @@ def test_the_command_here(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     """On whatever machine this runs; pip is told to ask no index."""
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     assert main(["doctor", "--json", "--target", "8.6"]) == 0
-    found = DOCTORED.validate_json(capsys.readouterr().out)
+    found = doctor_answers().validate_json(capsys.readouterr().out)
     assert isinstance(found, DoctorObject)
     assert found.ok is (found.verdict != "cannot")
     assert main(["doctor", "--target", "8.6", "--bundle", "bug.zip"]) == 0

@@ -15,6 +15,7 @@ from buildkit.process import SECRET_NAME
 
 _IMPERSONAL = frozenset({"root", "ubuntu", "debian", "user", "admin", "docker", "runner", "nobody", "jovyan", "app"})
 """Names of users that say nothing of anybody, and would be missed in a log."""
+_LEAST_NAME = 3
 _LEAST_SECRET = 6
 """Characters of a value that is taken for a secret wherever it stands: shorter ones stand everywhere."""
 
@@ -89,6 +90,7 @@ def redactor_for(environ: Mapping[str, str], *, user: str, home: str, host: str,
     homes = {home, environ.get("HOME", "")} - {"", "/"}
     names = ("HOSTNAME", "HOST", "SLURM_SUBMIT_HOST", "SLURMD_NODENAME", "SLURM_JOB_NODELIST", "SLURM_CLUSTER_NAME")
     hosts = {host, *(environ.get(name, "") for name in names)}
+    hosts |= {name.partition(".")[0] for name in hosts}
     secrets = {value for name, value in environ.items() if SECRET_NAME.search(name)}
     proxies = [value for name, value in environ.items() if name.lower().endswith("_proxy")]
     for url in (*urls, *proxies):
@@ -98,9 +100,8 @@ def redactor_for(environ: Mapping[str, str], *, user: str, home: str, host: str,
         if password:
             users.add(login)
         secrets.add(password or login)  # a token may stand alone, in the user's place
-    hosts |= {name.partition(".")[0] for name in hosts}
     return Redactor(
-        users=frozenset(users - {""}),
+        users=frozenset(name for name in users if len(name) >= _LEAST_NAME),
         homes=frozenset(home.rstrip("/") for home in homes),
         hosts=frozenset(hosts - {"", "localhost"}),
         secrets=frozenset(value for value in secrets if len(value) >= _LEAST_SECRET),
