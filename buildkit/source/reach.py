@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, urlsplit
 
-from buildkit.file_identity import identity_if_any
 from buildkit.process import redact
 from buildkit.source.index_settings import IndexSettings, without_credentials
 
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
 ReachOutcome = Literal["answers", "partly", "silent", "none"]
 """``partly``: some of several do. ``none``: no index is asked."""
 
-Remember = Callable[[str, str, object, Callable[[], str]], str]
-"""``remember(kind, key, identity, find)``: what was found before for this identity, else what ``find`` finds now."""
+Remember = Callable[[str, Path, Callable[[], str]], str]
+"""``remember(kind, file, find)``: what was found before while the file was the same, else what ``find`` finds now."""
 
 _NO_ENTRY = frozenset({401, 403, 407})
 
@@ -136,4 +135,4 @@ def _default_index(remember: Remember) -> str:
 
     found = importlib.util.find_spec("unearth")
     origin = found.origin if found is not None and found.origin else ""
-    return remember("default-index", origin, identity_if_any(Path(origin).parent / "finder.py"), asked)
+    return remember("default-index", Path(origin).with_name("finder.py"), asked)

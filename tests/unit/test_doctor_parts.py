@@ -241,10 +241,10 @@ def test_the_default_index_is_asked_for_once(tmp_path: Path) -> None:
     """Not the index itself: what it is called. It is taken from what was remembered."""
     asked: list[str] = []
 
-    def remember(kind: str, key: str, identity: object, find: Callable[[], str]) -> str:
+    def remember(kind: str, file: Path, find: Callable[[], str]) -> str:
         asked.append(kind)
-        assert identity is not None
-        assert key.endswith("unearth/__init__.py")
+        assert file.is_file()
+        assert file.parent.name == "unearth"
         return tmp_path.as_uri()
 
     assert reach(IndexSettings(), 1.0, remember) == Reach("answers")

@@ -21,7 +21,7 @@ from buildkit.errors import CudabuildError, StoreError
 from buildkit.guard.tier import Tier, permitted_tier
 from buildkit.machine.compiler import glibc_version, look_at_compiler
 from buildkit.machine.gpus import visible_gpus
-from buildkit.machine.identity import Memo
+from buildkit.machine.identity import Memo, identity_or_none
 from buildkit.machine.interpreter import active_interpreter
 from buildkit.machine.limits import read_limits
 from buildkit.machine.place import read_surroundings, without_windows_drives
@@ -130,12 +130,13 @@ def _or_none(name: str, find: Callable[[], _Value], troubles: dict[str, Cudabuil
         return None
 
 
-def _remembered(memo: Memo, kind: str, key: str, identity: object, find: Callable[[], str]) -> str:
-    known = memo.get(kind, key, identity)
+def _remembered(memo: Memo, kind: str, file: Path, find: Callable[[], str]) -> str:
+    identity = identity_or_none(file)
+    known = memo.get(kind, str(file), identity)
     if isinstance(known, str):
         return known
     found = find()
-    memo.put(kind, key, identity, found)
+    memo.put(kind, str(file), identity, found)
     return found
 
 
