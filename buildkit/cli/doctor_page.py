@@ -187,8 +187,9 @@ def _advice(found: DoctorObject) -> Iterator[Line]:
             yield ()
             yield ((" " * _LABEL, ""), (f"cudabuild build {found.recipe}{target}", "cyan"))
         return
+    besides = any(finding.blocking and finding.hint for finding in found.findings)
     yield ()
-    yield (("what makes it work, the smallest change first:", "bold"),)
+    yield ((f"what makes it work{', besides' if besides else ''}, the smallest change first:", "bold"),)
     for number, advice in enumerate(found.advice[:_MOST_ADVICE], 1):
         texts = " ".join(change.text for change in advice.changes)
         yield ((f"{number:>3}. {texts}", ""),)

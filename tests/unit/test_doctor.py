@@ -160,6 +160,14 @@ def test_a_silent_windows_is_asked_by_the_person(tmp_path: Path, nvml: Path) -> 
     assert asks.lines[0].startswith("/mnt/c/Windows/")
 
 
+def test_a_wslconfig_that_is_not_applied_yet_is_told(tmp_path: Path, nvml: Path) -> None:
+    wsl2 = HOSTS["wsl2"](tmp_path / "root", nvml)
+    wsl2.write("mnt/c/Users/ann/.wslconfig", "[wsl2]\nmemory=40GB\n")
+    (first, *_) = looked_at(wsl2).notes
+    assert first.text.endswith("Its .wslconfig says 40.0 GiB, which is not applied yet.")
+    assert first.lines == []
+
+
 # limits of time
 
 
@@ -331,6 +339,13 @@ def test_no_headers_no_compiler_no_space(host: SimulatedHost) -> None:
     }
     assert any("python3-dev" in problem for problem in found.problems)
     assert any("apt-get install g++" in problem for problem in found.problems)
+
+
+def test_a_damaged_torch_is_not_a_missing_python(host: SimulatedHost) -> None:
+    host.write(TORCH, "__version__ = 3\n")
+    found = looked_at(host)
+    assert found.machine.python is not None
+    assert [(one.step, one.cause) for one in found.findings if one.blocking] == [("install", "no-torch")]
 
 
 def test_an_exported_list_that_misses_the_gpu_is_a_finding(host: SimulatedHost) -> None:

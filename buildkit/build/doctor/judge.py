@@ -81,6 +81,8 @@ def _troubles(seen: Seen) -> Iterator[Finding]:
         yield Finding(step or "plan", error.kind, error.message, error.hint, blocking=step is not None)
     for note in seen.toolkit_notes:
         yield Finding("configure", "no-toolkit", note, blocking=False)
+    if seen.python is not None and (damaged := seen.python.damaged) is not None:
+        yield Finding("install", damaged.kind, damaged.message, damaged.hint)
     if seen.python is not None and not seen.python.interpreter.has_headers:
         version = seen.python.interpreter.version
         yield Finding(

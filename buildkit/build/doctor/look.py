@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 from buildkit.build.context import Context
 from buildkit.build.doctor.seen import Seen, SeenCache, SeenIndex, SeenPython
-from buildkit.errors import CudabuildError, StoreError
+from buildkit.errors import CudabuildError, NoTorch, StoreError
 from buildkit.guard.tier import Tier, permitted_tier
 from buildkit.machine.compiler import glibc_version, look_at_compiler
 from buildkit.machine.gpus import visible_gpus
@@ -142,7 +142,11 @@ def _remembered(memo: Memo, kind: str, file: Path, find: Callable[[], str]) -> s
 
 def _python(context: Context, python: Path | None) -> SeenPython:
     found = active_interpreter(python, context.environ, context.cwd, context.memo)
-    return SeenPython(found, identify_torch(found.site_packages), _setuptools(found.site_packages))
+    setuptools = _setuptools(found.site_packages)
+    try:
+        return SeenPython(found, identify_torch(found.site_packages), setuptools)
+    except NoTorch as error:
+        return SeenPython(found, None, setuptools, error)
 
 
 def _setuptools(folders: tuple[Path, ...]) -> str | None:

@@ -83,6 +83,9 @@ def _wslconfig(seen: Seen, subject: Subject, memory: int, told: str) -> Note:
     lines = wslconfig(memory)
     given = given_by(lines)
     has = f"Windows has {readable_size(memory)} and {told}."
+    written = seen.windows.given if seen.windows is not None else None
+    if written is not None and written > seen.limits.memory * 1.1:
+        return Note("WSL2", f"{has} Its .wslconfig says {readable_size(written)}, which is not applied yet.")
     if given <= seen.limits.memory * 1.1:
         return Note("WSL2", f"{has} That is a good share.")
     used = seen.limits.memory - seen.limits.memory_available

@@ -21,11 +21,15 @@ from buildkit.source.reach import Reach
 
 @dataclass(frozen=True)
 class SeenPython:
-    """The active Python, the torch in it, and the setuptools that plain pip would build with."""
+    """The active Python, the torch in it, and the setuptools that plain pip would build with.
+
+    ``damaged`` is why a torch that is there cannot be told.
+    """
 
     interpreter: Interpreter
     torch: TorchIdentity | None
     setuptools: str | None
+    damaged: CudabuildError | None = None
 
     @property
     def short(self) -> str:
