@@ -16,7 +16,7 @@ from buildkit import __version__
 from buildkit.build.doctor.redact import Redactor, redactor_for
 from buildkit.cli.doctor_page import doctor_lines
 from buildkit.cli.doctor_schema import DoctorObject
-from buildkit.errors import StoreError, UsageError
+from buildkit.errors import StoreError
 from buildkit.report.canvas import text_of
 from buildkit.store.builds import BuildRecords
 from buildkit.store.disk import disk_causes
@@ -35,11 +35,7 @@ _TELLING = re.compile(
 
 
 def write_bundle(file: Path, found: DoctorObject, context: Context) -> None:
-    """Write the archive. UsageError where there is such a file already, StoreError where it cannot be written."""
-    if file.exists():
-        raise UsageError(f"--bundle {file}: there is such a file already", hint="choose another name")
-    if file.suffix != ".zip":
-        raise UsageError(f"--bundle {file}: the archive is a zip file", hint=f"--bundle {file.name or 'doctor'}.zip")
+    """Write the archive, which is not there yet. StoreError where it cannot be written."""
     redactor = _redactor(context)
     texts = {
         "doctor.json": json.dumps(found.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False),

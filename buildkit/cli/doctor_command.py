@@ -11,12 +11,13 @@ import click
 
 from buildkit.cli.options import Asked, PackageType, SizeType, examples, json_option, make_context
 from buildkit.cli.output import print_json, say
-from buildkit.errors import MachineError
+from buildkit.errors import MachineError, UsageError
 from buildkit.progress import Silent
 
 if TYPE_CHECKING:
     from buildkit.build.context import Context
     from buildkit.build.doctor.look import Outside
+    from buildkit.build.doctor.subject import Subject
     from buildkit.cli.doctor_schema import DoctorObject
 
 _PATH = click.Path(path_type=Path)
@@ -53,6 +54,8 @@ def command(
     package it is about that one, and the exit code is 5 where it cannot be built; otherwise it is 0. Nothing is
     fetched, built or installed.
     """
+    if bundle is not None:
+        _check_bundle(bundle)
     context = make_context(Asked.read({}), Silent(), may_install=False)
     found = examined(context, package, targets=targets, python=python, windows_memory=windows_memory)
     if as_json:
@@ -67,6 +70,14 @@ def command(
     return exit_code(found)
 
 
+def _check_bundle(file: Path) -> None:
+    """Before anything is looked at."""
+    if file.suffix != ".zip":
+        raise UsageError(f"--bundle {file}: the archive is a zip file", hint=f"--bundle {file.stem or 'doctor'}.zip")
+    if file.exists():
+        raise UsageError(f"--bundle {file}: there is such a file already", hint="choose another name")
+
+
 def examined(
     context: Context,
     package: str | None = None,
@@ -78,26 +89,34 @@ def examined(
     outside: Outside | None = None,
 ) -> DoctorObject:
     """The answer. ``root`` is ``/``, or a machine that a test made; ``outside`` is what no root holds."""
-    from buildkit.build.doctor import hosts
+    from buildkit.build.doctor.look import Looking
+
+    looking = Looking(context, python, root=root, outside=outside)
+    # What follows is imported, and the package looked at, while the machine is being asked.
+    from buildkit.build.doctor.hosts import Asked as AskedFor
     from buildkit.build.doctor.judge import judge
-    from buildkit.build.doctor.look import look
     from buildkit.build.doctor.notes import notes_of
-    from buildkit.build.doctor.subject import Subject
     from buildkit.cli.doctor_object import doctor_object
     from buildkit.cli.settings import load_settings
 
     settings = load_settings(context.environ, cwd=context.cwd)
-    subject = Subject()
-    if package is not None:
-        from buildkit.build.doctor.package import subject_of
-
-        subject = subject_of(package, settings.recipes, context)
-    seen = look(context, python, root=root, outside=outside)
+    subject = _subject(package, settings.recipes, context)
+    seen = looking.seen()
     if seen.windows is not None and windows_memory is not None:
         seen = replace(seen, windows=replace(seen.windows, memory=windows_memory))
-    asked = hosts.Asked(tuple(targets), settings.targets, settings.torch, settings.memory, settings.jobs)
+    asked = AskedFor(tuple(targets), settings.targets, settings.torch, settings.memory, settings.jobs)
     judgement = judge(seen, subject, asked)
     return doctor_object(seen, subject, judgement, notes_of(seen, subject, judgement))
+
+
+def _subject(package: str | None, recipes: Path | None, context: Context) -> Subject:
+    if package is None:
+        from buildkit.build.doctor.subject import Subject
+
+        return Subject()
+    from buildkit.build.doctor.package import subject_of
+
+    return subject_of(package, recipes, context)
 
 
 def exit_code(found: DoctorObject) -> int:

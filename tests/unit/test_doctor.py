@@ -11,7 +11,6 @@ import threading
 import zipfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -180,7 +179,7 @@ def test_who_does_not_answer_is_not_waited_for(host: SimulatedHost, monkeypatch:
         answered.wait()
         return Reach("answers")
 
-    found = look.look(host.context(), None, root=host.root, outside=replace(host.outside(), reach=reach))
+    found = look.Looking(host.context(), None, root=host.root, outside=replace(host.outside(), reach=reach)).seen()
     assert (found.index.reach.outcome, answered.is_set()) == ("silent", False)
     answered.set()
 
@@ -417,13 +416,14 @@ def test_a_bundle_names_nobody(host: SimulatedHost, tmp_path: Path) -> None:
     json.loads(texts["doctor.json"])
 
 
-def test_a_bundle_is_a_new_zip(host: SimulatedHost, tmp_path: Path) -> None:
-    found: Any = looked_at(host)
-    for name, hint in (("bug.tar.gz", "--bundle bug.tar.gz.zip"), ("there.zip", "choose another name")):
-        (tmp_path / "there.zip").touch()
-        with pytest.raises(UsageError) as caught:
-            write_bundle(tmp_path / name, found, host.context())
-        assert caught.value.hint == hint
+@pytest.mark.usefixtures("empty_machine")
+def test_a_bundle_is_a_new_zip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "there.zip").touch()
+    for name, hint in (("bug.tar", "--bundle bug.zip"), ("there.zip", "choose another name")):
+        assert main(["doctor", "--bundle", name]) == UsageError.exit_code
+        printed = capsys.readouterr()
+        assert (printed.out, hint in printed.err) == ("", True)
+    assert (tmp_path / "there.zip").read_bytes() == b""
 
 
 # the command itself, here

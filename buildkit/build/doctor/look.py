@@ -33,7 +33,7 @@ from buildkit.source.reach import Reach, Remember, reach
 from buildkit.store.disk import free_bytes
 from buildkit.store.store import Store
 
-PATIENCE = 0.7
+PATIENCE = 0.5
 """Seconds for the index, for Windows and for the guard's supervisor: more would make people wait."""
 _GRACE = 0.1
 """Seconds more, in which what took too long is ended and told."""
@@ -79,44 +79,62 @@ class _Later(Generic[_Value]):
         return otherwise if self._thread.is_alive() else self.value()
 
 
-def look(context: Context, python: Path | None, *, root: Path = Path("/"), outside: Outside | None = None) -> Seen:
-    """Everything that bears on building here. Never raises for what is missing: ``troubles`` holds it."""
-    outside = outside or Outside()
-    surroundings = read_surroundings(context.environ, root=root)
-    environ, skipped = dict(context.environ), 0
-    if surroundings.wsl2:
-        environ["PATH"], skipped = without_windows_drives(environ.get("PATH", ""))
-    here = replace(context, environ=environ)
-    memo, deadline = context.memo, time.monotonic() + PATIENCE + _GRACE
-    index = _Later(lambda: outside.reach(context.index, PATIENCE, partial(_remembered, memo)))
-    tier = _Later(lambda: outside.tier(environ, PATIENCE))
-    windows = _Later(lambda: read_windows(environ, memo, root=root, patience=PATIENCE)) if surroundings.wsl2 else None
-    notes: list[str] = []
-    gpus = _Later(lambda: visible_gpus(environ, root=root))
-    toolkits = _Later(lambda: look_at_toolkits(environ, memo, root=root, notes=notes))
-    compiler = _Later(lambda: look_at_compiler(environ, memo))
-    person = _Later(lambda: _python(here, python))
-    cache = _Later(lambda: _cache(context, outside.free))
-    troubles: dict[str, CudabuildError] = {}
-    late = Reach("silent", f"no answer within {PATIENCE:g} s")
-    return Seen(
-        root=root,
-        surroundings=surroundings,
-        skipped=skipped,
-        limits=read_limits(environ, root=root),
-        glibc=_or_none("glibc", lambda: glibc_version(root), troubles),
-        gpus=gpus.value(),
-        python=_or_none("python", person.value, troubles),
-        toolkits=tuple(_or_none("toolkits", toolkits.value, troubles) or _NONE),
-        toolkit_notes=tuple(notes),
-        compiler=_or_none("compiler", compiler.value, troubles),
-        cache=cache.value(),
-        index=SeenIndex(context.index.described(), index.value_until(deadline, late)),
-        tier=tier.value_until(deadline, Tier(None, None, f"not found out within {PATIENCE:g} s")),
-        windows=windows.value_until(deadline, Windows(None, None)) if windows else None,
-        exported=environ.get("TORCH_CUDA_ARCH_LIST"),
-        troubles=troubles,
-    )
+class Looking:
+    """A look that has begun, at everything that bears on building here. ``seen`` waits for it.
+
+    ``root`` is ``/``, or a tree made by a test; ``outside`` is what no root holds.
+    """
+
+    def __init__(
+        self, context: Context, python: Path | None, *, root: Path = Path("/"), outside: Outside | None = None
+    ) -> None:
+        outside = outside or Outside()
+        self._context, self._root = context, root
+        self._surroundings = read_surroundings(context.environ, root=root)
+        self._environ, self._skipped = dict(context.environ), 0
+        if self._surroundings.wsl2:
+            self._environ["PATH"], self._skipped = without_windows_drives(self._environ.get("PATH", ""))
+        environ, memo = self._environ, context.memo
+        here = replace(context, environ=environ)
+        self._deadline = time.monotonic() + PATIENCE + _GRACE
+        self._index = _Later(lambda: outside.reach(context.index, PATIENCE, partial(_remembered, memo)))
+        self._tier = _Later(lambda: outside.tier(environ, PATIENCE))
+        self._windows = (
+            _Later(lambda: read_windows(environ, memo, root=root, patience=PATIENCE))
+            if self._surroundings.wsl2
+            else None
+        )
+        self._notes: list[str] = []
+        self._gpus = _Later(lambda: visible_gpus(environ, root=root))
+        self._toolkits = _Later(lambda: look_at_toolkits(environ, memo, root=root, notes=self._notes))
+        self._compiler = _Later(lambda: look_at_compiler(environ, memo))
+        self._python = _Later(lambda: _python(here, python))
+        self._cache = _Later(lambda: _cache(context, outside.free))
+
+    def seen(self) -> Seen:
+        """What was found. Never raises for what is missing: ``troubles`` holds it."""
+        troubles: dict[str, CudabuildError] = {}
+        late = Reach("silent", f"no answer within {PATIENCE:g} s")
+        unknown = Tier(None, None, f"not found out within {PATIENCE:g} s")
+        windows, deadline = self._windows, self._deadline
+        return Seen(
+            root=self._root,
+            surroundings=self._surroundings,
+            skipped=self._skipped,
+            limits=read_limits(self._environ, root=self._root),
+            glibc=_or_none("glibc", lambda: glibc_version(self._root), troubles),
+            gpus=self._gpus.value(),
+            python=_or_none("python", self._python.value, troubles),
+            toolkits=tuple(_or_none("toolkits", self._toolkits.value, troubles) or _NONE),
+            toolkit_notes=tuple(self._notes),
+            compiler=_or_none("compiler", self._compiler.value, troubles),
+            cache=self._cache.value(),
+            index=SeenIndex(self._context.index.described(), self._index.value_until(deadline, late)),
+            tier=self._tier.value_until(deadline, unknown),
+            windows=windows.value_until(deadline, Windows(None, None)) if windows else None,
+            exported=self._environ.get("TORCH_CUDA_ARCH_LIST"),
+            troubles=troubles,
+        )
 
 
 _NONE: tuple[Toolkit, ...] = ()
