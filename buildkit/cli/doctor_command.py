@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from buildkit.cli.options import Asked, PackageType, SizeType, examples, json_option, make_context
-from buildkit.cli.output import print_json, say
+from buildkit.cli.output import answer, print_json, say
 from buildkit.errors import MachineError, UsageError
 from buildkit.progress import Silent
 
@@ -129,4 +131,18 @@ def show(found: DoctorObject) -> None:
     from buildkit.cli.doctor_page import WIDTH, doctor_lines
     from buildkit.cli.report_command import print_lines, terminal_width
 
-    print_lines(doctor_lines(found, width=min(WIDTH, terminal_width())))
+    lines = doctor_lines(found, width=min(WIDTH, terminal_width()))
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") in {"dumb", "unknown"}:
+        print_lines(lines)
+        return
+    encoding = sys.stdout.encoding or "ascii"
+    for line in lines:  # by click, which is loaded: rich takes a tenth of a second to import
+        text = "".join(_styled(piece, style) for piece, style in line)
+        answer(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def _styled(text: str, style: str) -> str:
+    words = style.split()
+    colour = next((word for word in words if word not in {"bold", "dim"}), None)
+    # False would take the other one back.
+    return click.style(text, fg=colour, bold="bold" in words or None, dim="dim" in words or None) if words else text

@@ -167,6 +167,69 @@ def test_a_wslconfig_that_is_not_applied_yet_is_told(tmp_path: Path, nvml: Path)
     assert first.lines == []
 
 
+# GPUs, drivers
+
+
+def test_the_library_answers_for_each_gpu(host: SimulatedHost) -> None:
+    gpus = "gpu 8 6 GPU-000a NVIDIA A10\ngpu 9 0 GPU-000b NVIDIA H100 PCIe\n"
+    host.write("nvml", f"driver 580.65.06\n{gpus}")
+    found = looked_at(host)
+    assert [gpu.capability for gpu in found.machine.gpus.visible] == ["8.6", "9.0"]
+    assert (found.targets, found.machine.gpus.runs) == (["8.6", "9.0"], [11, 12, 13])
+    host.environ["CUDA_VISIBLE_DEVICES"] = "GPU-000b"
+    assert [gpu.name for gpu in looked_at(host).machine.gpus.visible] == ["NVIDIA H100 PCIe"]
+
+
+def test_a_driver_that_does_not_answer_is_told(host: SimulatedHost) -> None:
+    host.write("nvml", "error 18\n")
+    found = looked_at(host)
+    assert found.machine.gpus.visible == []
+    assert any(note.about == "GPU" and "version mismatch" in note.text for note in found.notes)
+    assert "no-target" in [finding.cause for finding in found.findings]
+
+
+def test_a_driver_that_is_too_old_for_torch(tmp_path: Path, nvml: Path) -> None:
+    """Windows' number under WSL2, which is changed in Windows."""
+    wsl2 = HOSTS["wsl2"](tmp_path / "root", nvml)
+    wsl2.write("home/ann/venv/lib/python3.11/site-packages/torch/version.py", "__version__='2.9.1+cu130'\ncuda='13.0'")
+    found = looked_at(wsl2)
+    assert [finding.cause for finding in found.findings if finding.blocking] == ["driver-old"]
+    ways = [way for advice in found.advice for change in advice.changes for way in change.ways]
+    assert any("Windows driver 580" in line for way in ways for line in way.lines if way.tool == "by-hand")
+
+
+# other places
+
+
+def test_a_jetson_without_a_toolkit_is_sent_to_jetpack(tmp_path: Path, nvml: Path) -> None:
+    jetson = HOSTS["jetson"](tmp_path / "root", nvml)
+    (jetson.root / "usr/local/cuda-12.6/bin/nvcc").unlink()
+    found = looked_at(jetson)
+    assert found.verdict == "cannot"
+    assert "nvidia-jetpack" in screen(found)
+    assert not any("cuda-toolkit-" in line for line in screen(found).splitlines())
+
+
+def test_a_login_node_is_no_job(tmp_path: Path, nvml: Path) -> None:
+    slurm = HOSTS["slurm"](tmp_path / "root", nvml)
+    for name in [name for name in slurm.environ if name.startswith("SLURM_")]:
+        del slurm.environ[name]
+    slurm.program("usr/bin/sbatch", "exit 1")
+    found = looked_at(slurm, "diso")
+    assert "This is no job" in screen(found)
+    assert ["srun --cpus-per-task=8 --mem=21G --gres=gpu:1 cudabuild build diso"] in [
+        note.lines for note in found.notes
+    ]
+    assert ["cudabuild fetch diso", "cudabuild build diso --offline"] in [note.lines for note in found.notes]
+
+
+def test_a_cpu_only_torch_is_answered_with_another(host: SimulatedHost) -> None:
+    host.write(TORCH, "__version__ = '2.8.0+cpu'\ncuda = None\n")
+    found = looked_at(host)
+    assert found.findings[0].cause == "torch-cpu"
+    assert "uv pip install 'torch==2.8.0+cu128' --torch-backend cu128" in screen(found)
+
+
 # limits of time
 
 
