@@ -12,6 +12,7 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 from jsonschema import Draft202012Validator
 from simulated import GIB, SimulatedHost, compiled_nvml
@@ -20,7 +21,8 @@ from simulated_hosts import HOSTS, SCREENS, looked_at, plain, screen
 from buildkit.build.doctor import look
 from buildkit.build.doctor.subject import MEMORY_PER_UNIT
 from buildkit.cli.doctor_bundle import write_bundle
-from buildkit.cli.doctor_command import exit_code
+from buildkit.cli.doctor_command import _styled, exit_code
+from buildkit.cli.doctor_page import doctor_lines
 from buildkit.cli.doctor_schema import DoctorObject, doctor_answers, doctor_schema_text
 from buildkit.cli.main import main
 from buildkit.errors import BadTarget, UnknownRecipe, UsageError
@@ -121,6 +123,12 @@ def test_what_each_machine_can_do(seen: dict[str, DoctorObject]) -> None:
         "container": "none",
         "jetson": "jetson",
     }
+
+
+def test_colours_are_what_they_are_called(seen: dict[str, DoctorObject]) -> None:
+    assert _styled("cannot", "bold red") == "\x1b[31m\x1b[1mcannot\x1b[0m"
+    for line in doctor_lines(seen["wsl2"]):
+        assert click.unstyle("".join(_styled(*piece) for piece in line)) == "".join(text for text, _ in line)
 
 
 # WSL2
@@ -376,6 +384,13 @@ def test_a_partial_toolkit_of_cuda_12_is_told(host: SimulatedHost) -> None:
     assert [(one.step, one.cause) for one in found.findings if one.blocking] == [("compile", "toolkit-incomplete")]
 
 
+def test_a_toolkit_that_does_not_run_is_none(host: SimulatedHost) -> None:
+    host.program("usr/local/cuda-12.8/bin/nvcc", "echo 'cannot execute' >&2; exit 127")
+    found = looked_at(host)
+    assert found.machine.toolkits == []
+    assert [(one.cause, one.blocking) for one in found.findings] == [("no-toolkit", True), ("toolkit-broken", False)]
+
+
 def test_a_toolkit_that_is_here_is_named_by_its_place(host: SimulatedHost) -> None:
     """Modules and administrators put toolkits elsewhere than /usr/local."""
     host.toolkit("12.6.68", folder="apps/cuda/12.6")
@@ -408,6 +423,7 @@ def test_a_damaged_torch_is_not_a_missing_python(host: SimulatedHost) -> None:
     found = looked_at(host)
     assert found.machine.python is not None
     assert [(one.step, one.cause) for one in found.findings if one.blocking] == [("install", "no-torch")]
+    assert [change.kind for change in found.advice[0].changes] == ["torch"]
 
 
 def test_an_exported_list_that_misses_the_gpu_is_a_finding(host: SimulatedHost) -> None:

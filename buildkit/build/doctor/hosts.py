@@ -122,7 +122,7 @@ def _chosen(seen: Seen, python: SeenPython, asked: Asked) -> str:
     """
     if asked.torch not in {None, "active"}:
         return asked.torch or ""
-    if python.torch is not None or asked.torch == "active" or seen.surroundings.jetson:
+    if python.torch is not None or python.damaged or asked.torch == "active" or seen.surroundings.jetson:
         return ""
     majors = {toolkit.major for toolkit in seen.toolkits}
     majors |= {series.major for series in facts.toolkit_table().series if _as_wheels(series.major)}

@@ -59,7 +59,9 @@ def judge(seen: Seen, subject: Subject, asked: Asked) -> Judgement:
         problems, advice = answer.problems, answer.advice
         if not subject.torch:  # every advice begins with a torch, which such a package has no need of
             problems, advice = tuple(one for one in problems if one.cause != "torch-missing"), ()
-    told = {finding.cause for finding in findings}
+    told = {finding.cause for finding in findings if finding.blocking}
+    if seen.python is not None and seen.python.damaged is not None:
+        told.add("torch-missing")
     findings += [
         Finding(one.step, one.cause, one.sentence, blocking=one.blocking) for one in problems if one.cause not in told
     ]
@@ -80,7 +82,7 @@ def _troubles(seen: Seen) -> Iterator[Finding]:
         step = _BESIDE.get(part)
         yield Finding(step or "plan", error.kind, error.message, error.hint, blocking=step is not None)
     for note in seen.toolkit_notes:
-        yield Finding("configure", "no-toolkit", note, blocking=False)
+        yield Finding("configure", "toolkit-broken", note, blocking=False)
     if seen.python is not None and (damaged := seen.python.damaged) is not None:
         yield Finding("install", damaged.kind, damaged.message, damaged.hint)
     if seen.python is not None and not seen.python.interpreter.has_headers:

@@ -39,11 +39,6 @@ int nvmlInitWithFlags(unsigned flags)
 
 int nvmlShutdown(void) { return SUCCESS; }
 
-const char *nvmlErrorString(int error)
-{
-    return error == SUCCESS ? "Success" : error == 18 ? "Driver/library version mismatch" : "Driver Not Loaded";
-}
-
 static int copied(const char *text, char *target, unsigned size)
 {
     snprintf(target, size, "%s", text);
