@@ -8,7 +8,7 @@ from pathlib import Path
 from buildkit.errors import MissingHeaders
 from buildkit.recipe.model import SystemSection
 
-_ROOTS = (Path("/usr/local"), Path("/usr"))
+_PLACES = ("usr/local", "usr")
 
 
 def system_identity(system: SystemSection) -> dict[str, str]:
@@ -16,21 +16,21 @@ def system_identity(system: SystemSection) -> dict[str, str]:
 
     Looked up where a compiler without extra flags looks. Raises MissingHeaders with the packages to install.
     """
-    found: dict[str, str] = {}
-    missing: list[str] = []
-    for name in (*system.headers, *system.libraries):
-        path = _header(name) if name in system.headers else _library(name)
-        if path is None:
-            missing.append(name)
-        else:
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in system_files(system).items()}
+
+
+def system_files(system: SystemSection, root: Path = Path("/")) -> dict[str, Path]:
+    """Each header and library that the recipe names, to the file that would be used. Raises as above."""
+    looked = {name: _header(name, root) for name in system.headers}
+    looked |= {name: _library(name, root) for name in system.libraries}
+    missing = [name for name, path in looked.items() if path is None]
     if missing:
         raise MissingHeaders(
             f"the recipe needs {', '.join(missing)}, and this machine has not got "
             f"{'it' if len(missing) == 1 else 'them'}",
             hint=install_hint(system),
         )
-    return found
+    return {name: path for name, path in looked.items() if path is not None}
 
 
 def install_hint(system: SystemSection) -> str:
@@ -43,14 +43,14 @@ def install_hint(system: SystemSection) -> str:
     return "; ".join(f"{command} {' '.join(names)}" for command, names in commands if names)
 
 
-def _header(name: str) -> Path | None:
-    folders = [root / "include" for root in _ROOTS]
-    folders += sorted(path for root in _ROOTS for path in (root / "include").glob("*-linux-gnu"))
+def _header(name: str, root: Path) -> Path | None:
+    folders = [root / place / "include" for place in _PLACES]
+    folders += sorted(path for place in _PLACES for path in (root / place / "include").glob("*-linux-gnu"))
     return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
 
-def _library(name: str) -> Path | None:
-    folders = [root / part for root in _ROOTS for part in ("lib", "lib64")]
-    folders += sorted(path for root in _ROOTS for path in (root / "lib").glob("*-linux-gnu"))
+def _library(name: str, root: Path) -> Path | None:
+    folders = [root / place / part for place in _PLACES for part in ("lib", "lib64")]
+    folders += sorted(path for place in _PLACES for path in (root / place / "lib").glob("*-linux-gnu"))
     names = (name, f"lib{name}.so", f"lib{name}.a")
     return next((path for folder in folders for each in names if (path := folder / each).is_file()), None)

@@ -13,6 +13,7 @@ import click
 from pydantic import BaseModel
 
 from buildkit.cli.commands import COMMANDS
+from buildkit.cli.doctor_schema import SECTIONS, doctor_schema_text
 from buildkit.cli.explain_schema import CauseObject, ExplainObject, LineObject, explain_schema_text
 from buildkit.cli.main import cli
 from buildkit.cli.monitor_schema import GpuObject, MonitorObject, RunningObject, UnitObject, monitor_schema_text
@@ -133,6 +134,15 @@ def json_text() -> str:
         ("`builds.units`", UnitObject),
         ("`gpus`", GpuObject),
     )
+    return _tables(sections)
+
+
+def doctor_text() -> str:
+    """The same for the object of ``doctor``."""
+    return _tables(SECTIONS)
+
+
+def _tables(sections: Iterable[tuple[str, type[BaseModel]]]) -> str:
     return "\n\n".join(f"### {title}\n\n{_doc(model)}\n\n{_keys(model)}" for title, model in sections)
 
 
@@ -152,6 +162,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "configuration.md": settings_text,
     "json.md": json_text,
     "explain.md": rules_text,
+    "doctor.md": doctor_text,
 }
 
 
@@ -164,6 +175,7 @@ def write_reference(folder: Path) -> None:
     (folder / "show.schema.json").write_text(show_schema_text(), "utf-8")
     (folder / "verify.schema.json").write_text(installed_schema_text(), "utf-8")
     (folder / "report.schema.json").write_text(report_schema_text(), "utf-8")
+    (folder / "doctor.schema.json").write_text(doctor_schema_text(), "utf-8")
     (folder / "explain.schema.json").write_text(explain_schema_text(), "utf-8")
     (folder / "monitor.schema.json").write_text(monitor_schema_text(), "utf-8")
 

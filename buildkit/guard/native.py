@@ -44,6 +44,18 @@ def supervisor_program(cache: Path | None = None) -> Path:
     return _program(_SUPERVISOR, cache)
 
 
+def existing_supervisor(cache: Path | None = None) -> Path | None:
+    """The same where it is there already; None where it would have to be compiled first."""
+    packaged = _PACKAGE / "_native" / PROGRAM
+    if os.access(packaged, os.X_OK):
+        return packaged
+    try:
+        program = _place(_SUPERVISOR, _sources(_SUPERVISOR), cache or _user_cache())
+    except MachineError:
+        return None
+    return program if os.access(program, os.X_OK) else None
+
+
 def shim_program(cache: Path | None = None) -> Path:
     """The same for the program that stands in front of compilers."""
     return _program(_SHIM, cache)
@@ -72,11 +84,16 @@ def _user_cache() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "cudabuild"
 
 
-def _compiled(native: _Native, sources: Sequence[Path], cache: Path) -> Path:
+def _place(native: _Native, sources: Sequence[Path], cache: Path) -> Path:
+    """Where a checkout keeps the program that these sources make."""
     digest = hashlib.sha256(os.uname().machine.encode())
     for source in sources:
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
-    program = cache / "native" / digest.hexdigest()[:24] / native.name
+    return cache / "native" / digest.hexdigest()[:24] / native.name
+
+
+def _compiled(native: _Native, sources: Sequence[Path], cache: Path) -> Path:
+    program = _place(native, sources, cache)
     if os.access(program, os.X_OK):
         return program
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")

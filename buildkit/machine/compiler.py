@@ -56,6 +56,25 @@ class _Answer(BaseModel):
 
 def find_host_compiler(environ: Mapping[str, str], memo: Memo) -> HostCompiler:
     """CXX's program if it is set, else the first of g++, c++, clang++ on PATH. NoCompiler if there is none."""
+    path, answer = _known(environ, memo)
+    content = combined_sha256({"driver": path.resolve(), **answer.files}, memo, key=str(path))
+    return HostCompiler(path, answer.kind, answer.version, answer.machine, content)
+
+
+def look_at_compiler(environ: Mapping[str, str], memo: Memo) -> HostCompiler:
+    """The same without its identity, for who only looks: little is asked, nothing hashed."""
+    path = _program(environ)
+    answer = _recalled(memo, path, file_identity(path))
+    if answer is not None:
+        return HostCompiler(path, answer.kind, answer.version, answer.machine, "")
+    try:
+        kind, version, machine = _release(path, environ)
+    except ProgramFailed as error:
+        raise _does_not_run(path, error) from error
+    return HostCompiler(path, kind, version, machine, "")
+
+
+def _known(environ: Mapping[str, str], memo: Memo) -> tuple[Path, _Answer]:
     path = _program(environ)
     identity = file_identity(path)
     answer = _recalled(memo, path, identity)
@@ -63,8 +82,7 @@ def find_host_compiler(environ: Mapping[str, str], memo: Memo) -> HostCompiler:
         answer = _asked(path, environ)
         if is_settled([identity]):
             memo.put("compiler", str(path), identity, answer.model_dump(mode="json"))
-    content = combined_sha256({"driver": path.resolve(), **answer.files}, memo, key=str(path))
-    return HostCompiler(path, answer.kind, answer.version, answer.machine, content)
+    return path, answer
 
 
 def check_word(compiler: HostCompiler, environ: Mapping[str, str], memo: Memo) -> None:
@@ -102,9 +120,13 @@ def _macros(compiler: HostCompiler, environ: Mapping[str, str], memo: Memo) -> l
     return lines or ["it defines neither __GNUC__ nor __clang_major__"]
 
 
-def glibc_version() -> str:
-    """The C library's release, "2.36". MachineError where it is not glibc."""
-    found = re.fullmatch(r"glibc (\d+(?:\.\d+)+)", os.confstr("CS_GNU_LIBC_VERSION") or "")
+def glibc_version(root: Path = Path("/")) -> str:
+    """The C library's release, "2.36". MachineError where it is not glibc.
+
+    Of a ``root`` that is not this system's by what its libc.so.6 says of itself.
+    """
+    told = os.confstr("CS_GNU_LIBC_VERSION") or "" if root == Path("/") else _banner(root)
+    found = re.fullmatch(r"glibc (\d+(?:\.\d+)+)", told)
     if found is None:
         raise MachineError(
             "this system's C library is not glibc",
@@ -112,6 +134,14 @@ def glibc_version() -> str:
             hint="build in a container of a distribution with glibc, such as debian:12",
         )
     return found[1]
+
+
+def _banner(root: Path) -> str:
+    """``GNU C Library (Debian GLIBC 2.36-9) stable release version 2.36.`` as ``glibc 2.36``."""
+    for file in sorted((root / "usr/lib").glob("*/libc.so.6")):
+        if found := re.search(rb"stable release version (\d+(?:\.\d+)+)", file.read_bytes()):
+            return f"glibc {found[1].decode()}"
+    return ""
 
 
 def _program(environ: Mapping[str, str]) -> Path:
@@ -155,23 +185,12 @@ def _recalled(memo: Memo, path: Path, identity: object) -> _Answer | None:
 
 
 def _asked(path: Path, environ: Mapping[str, str]) -> _Answer:
-    environment = {**environ, "LC_ALL": "C.UTF-8"}
-
-    def ask(*arguments: str) -> str:
-        return run([str(path), *arguments], env=environment, timeout=30).stdout.strip()
-
     try:
-        banner = ask("--version")
-        kind = _kind(path, banner)
-        # -dumpversion alone is "12" where distributions shorten it; clang knows no -dumpfullversion.
-        version = ask("-dumpfullversion", "-dumpversion") if kind == "gcc" else ask("-dumpversion")
-        programs = {name: ask(f"-print-prog-name={name}") for name in _PROGRAMS}
-        files = {name: ask(f"-print-file-name={name}") for name in _FILES}
-        machine = ask("-dumpmachine")
+        kind, version, machine = _release(path, environ)
+        programs = {name: _ask(path, environ, f"-print-prog-name={name}") for name in _PROGRAMS}
+        files = {name: _ask(path, environ, f"-print-file-name={name}") for name in _FILES}
     except ProgramFailed as error:
-        raise NoCompiler(
-            f"the C++ compiler {path} does not run", evidence=error.evidence or error.message, hint=_INSTALL
-        ) from error
+        raise _does_not_run(path, error) from error
     search = environ.get("PATH", os.defpath)
     parts = {name: shutil.which(found, path=search) or found for name, found in {**programs, **files}.items()}
     parts |= {name: found for name, found in files.items() if os.sep in found}
@@ -181,6 +200,22 @@ def _asked(path: Path, environ: Mapping[str, str]) -> _Answer:
         machine=machine,
         files={name: Path(os.path.realpath(found)) for name, found in parts.items() if os.sep in found},
     )
+
+
+def _ask(path: Path, environ: Mapping[str, str], *arguments: str) -> str:
+    return run([str(path), *arguments], env={**environ, "LC_ALL": "C.UTF-8"}, timeout=30).stdout.strip()
+
+
+def _release(path: Path, environ: Mapping[str, str]) -> tuple[Literal["gcc", "clang"], str, str]:
+    """Kind, version and machine."""
+    kind = _kind(path, _ask(path, environ, "--version"))
+    # -dumpversion alone is "12" where distributions shorten it; clang knows no -dumpfullversion.
+    words = ("-dumpfullversion", "-dumpversion") if kind == "gcc" else ("-dumpversion",)
+    return kind, _ask(path, environ, *words), _ask(path, environ, "-dumpmachine")
+
+
+def _does_not_run(path: Path, error: ProgramFailed) -> NoCompiler:
+    return NoCompiler(f"the C++ compiler {path} does not run", evidence=error.evidence or error.message, hint=_INSTALL)
 
 
 def _kind(path: Path, banner: str) -> Literal["gcc", "clang"]:

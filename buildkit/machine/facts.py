@@ -51,7 +51,7 @@ class GpuGroup:
 
 @dataclass(frozen=True)
 class GpuTable:
-    """``gpus.toml``: names people type and drivers report; families; Jetson chips."""
+    """``gpus.toml``: names people type and drivers report; families; Jetson chips; examples."""
 
     schema: int
     source: str
@@ -60,6 +60,7 @@ class GpuTable:
     ambiguous: dict[str, tuple[str, ...]]
     family: dict[str, tuple[str, ...]]
     jetson: dict[str, str]
+    example: dict[str, str]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ milliseconds.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ from buildkit.machine.visible_devices import Device, choose
 from buildkit.process import ProgramFailed, run
 
 _SMI_SECONDS = 20.0
+_NVML = "libnvidia-ml.so.1"
 _SIGNS = ("dev/nvidiactl", "dev/nvidia0", "proc/driver/nvidia/version", "dev/dxg", "usr/lib/wsl/lib/libcuda.so.1")
 
 
@@ -75,7 +77,7 @@ def driver_here(root: Path = Path("/")) -> bool:
 def _answers(environ: Mapping[str, str], root: Path) -> Iterator[tuple[str, _Answer]]:
     smi = _nvidia_smi(environ, root)
     if smi is not None or driver_here(root):
-        yield "nvml", _ask_nvml()
+        yield "nvml", _ask_nvml(root)
     if smi is not None:
         yield "nvidia-smi", _ask_nvidia_smi(smi, environ)
     yield "jetson", _read_jetson(root)
@@ -94,10 +96,11 @@ def _visible(devices: tuple[Device, ...], driver: str | None, source: str, envir
     return Gpus(tuple(gpus), driver, source, tuple(hidden))
 
 
-def _ask_nvml() -> _Answer:
+def _ask_nvml(root: Path) -> _Answer:
     """NVML through nvidia-ml-py, which loads libnvidia-ml.so.1."""
     import pynvml
 
+    _load_nvml(root)
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
@@ -111,6 +114,22 @@ def _ask_nvml() -> _Answer:
     finally:
         pynvml.nvmlShutdown()
     return _Answer(tuple(read), driver)
+
+
+def _load_nvml(root: Path) -> None:
+    """Load WSL2's library, which its linker's settings may miss, or that of a root that is not this system's.
+
+    A loaded library is found again by its name (SONAME) when nvidia-ml-py asks for it.
+    """
+    places = [root / "usr/lib/wsl/lib" / _NVML]
+    if root != Path("/"):
+        places += sorted((root / "usr/lib").glob(f"*/{_NVML}"))
+    found = next((place for place in places if place.is_file()), None)
+    if found is not None:
+        import ctypes
+
+        with contextlib.suppress(OSError):  # then NVML says itself why it does not answer
+            ctypes.CDLL(str(found))
 
 
 def _nvml_device(pynvml: Any, index: int) -> Device:

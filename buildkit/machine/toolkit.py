@@ -83,6 +83,11 @@ class Toolkit:
         return self.layout.nvcc
 
     @property
+    def has_runtime(self) -> bool:
+        """Whether there is a CUDA runtime to link with."""
+        return any(_find(self.library, name) for name in ("libcudart.so", "libcudart_static.a"))
+
+    @property
     def major(self) -> int:
         """13 for release 13.0."""
         return int(self.release.split(".", maxsplit=1)[0])
@@ -96,7 +101,7 @@ def read_toolkit(nvcc_or_root: Path, origin: str, memo: Memo, environ: Mapping[s
     return _toolkit(read_layout(find_nvcc(nvcc_or_root), memo, environ), origin, memo)
 
 
-def _toolkit(layout: Layout, origin: str, memo: Memo) -> Toolkit:
+def _toolkit(layout: Layout, origin: str, memo: Memo, *, hashed: bool = True) -> Toolkit:
     release, version = read_version(layout.nvcc, memo)
     files = identity_files(layout)
     return Toolkit(
@@ -106,7 +111,7 @@ def _toolkit(layout: Layout, origin: str, memo: Memo) -> Toolkit:
         origin=origin,
         include=layout.include,
         library=layout.library,
-        identity=combined_sha256(files, memo, key=str(layout.nvcc)),
+        identity=combined_sha256(files, memo, key=str(layout.nvcc)) if hashed else "",
         missing=tuple(name for name in REQUIRED_HEADERS if not files[f"include/{name}"].is_absolute()),
         layout=layout,
     )
@@ -125,12 +130,26 @@ def find_toolkits(
     A ``--cuda-home`` that holds none is an error (NoToolkit); other places that hold none are passed over,
     and said in ``notes``.
     """
-    found: dict[str, Toolkit] = {}
+    return [_toolkit(layout, origin, memo) for layout, origin in _layouts(environ, cuda_home, memo, root, notes)]
+
+
+def look_at_toolkits(
+    environ: Mapping[str, str], memo: Memo, *, root: Path = Path("/"), notes: list[str] | None = None
+) -> list[Toolkit]:
+    """The same without their identities, for who only looks: nothing is hashed."""
+    found = _layouts(environ, None, memo, root, notes)
+    return [_toolkit(layout, origin, memo, hashed=False) for layout, origin in found]
+
+
+def _layouts(
+    environ: Mapping[str, str], cuda_home: Path | None, memo: Memo, root: Path, notes: list[str] | None
+) -> list[tuple[Layout, str]]:
+    """Each toolkit's layout and how it was found."""
+    found: dict[str, tuple[Layout, str]] = {}
     for candidate in toolkit_candidates(environ, cuda_home, root=root):
         layout = _layout_at(candidate, memo, environ, [] if notes is None else notes)
-        real = os.path.realpath(layout.nvcc) if layout else ""
-        if layout is not None and real not in found:
-            found[real] = _toolkit(layout, candidate.origin, memo)
+        if layout is not None:
+            found.setdefault(os.path.realpath(layout.nvcc), (layout, candidate.origin))
     return list(found.values())
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from buildkit.machine.facts import TorchRelease, short_release
 from buildkit.machine.solver.answer import Change, Way
-from buildkit.machine.solver.host import Host, HostCompiler, HostTorch, Place
+from buildkit.machine.solver.host import Host, HostCompiler, HostToolkit, HostTorch, Place
 from buildkit.machine.target import Target, torch_arch_list
 
 
@@ -79,14 +80,15 @@ def install_nvidias_torch(torch: HostTorch) -> Change:
     )
 
 
-def use_toolkit(release: str) -> Change:
+def use_toolkit(toolkit: HostToolkit) -> Change:
     """A toolkit that is here, but is not the preferred one."""
+    home = shlex.quote(toolkit.home or _home(toolkit.release))
     return Change(
         "toolkit",
-        f"Use the CUDA {release} toolkit that is here.",
+        f"Use the CUDA {toolkit.release} toolkit that is here.",
         (
-            Way("cudabuild", (f"cudabuild build RECIPE --cuda-home {_home(release)}",)),
-            Way("shell", (f"export CUDA_HOME={_home(release)}",)),
+            Way("cudabuild", (f"cudabuild build RECIPE --cuda-home {home}",)),
+            Way("shell", (f"export CUDA_HOME={home}",)),
         ),
     )
 

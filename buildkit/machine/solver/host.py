@@ -40,10 +40,14 @@ class HostTorch:
 
 @dataclass(frozen=True)
 class HostToolkit:
-    """A CUDA toolkit of this release; ``lacks`` says what of torch's needs is not in it."""
+    """A CUDA toolkit of this release; ``lacks`` says what of torch's needs is not in it.
+
+    ``home`` is its root; empty for the usual one.
+    """
 
     release: str
     lacks: tuple[Lack, ...] = ()
+    home: str = ""
 
 
 @dataclass(frozen=True)

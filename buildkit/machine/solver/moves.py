@@ -157,7 +157,7 @@ def _toolkit(host: Host) -> Iterator[Move]:
     for toolkit in host.toolkits:
         if toolkit != host.toolkit and major(toolkit.release) == major(cuda):
             others = tuple(one for one in host.toolkits if one != toolkit)
-            change = commands.use_toolkit(toolkit.release)
+            change = commands.use_toolkit(toolkit)
             yield Move(replace(host, toolkits=(toolkit, *others)), change, -MOST_OFF)
     if host.place == "jetson":
         return

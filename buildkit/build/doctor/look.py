@@ -1,0 +1,199 @@
+"""Looking at a machine, everything at once: each part in a thread of its own, those that may be silent with a deadline.
+
+Whatever ``root`` is, the same code looks: at ``/``, or at a tree that a test made.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from buildkit.build.context import Context
+from buildkit.build.doctor.seen import Seen, SeenCache, SeenIndex, SeenPython
+from buildkit.errors import CudabuildError, NoTorch, StoreError
+from buildkit.guard.tier import Tier, permitted_tier
+from buildkit.machine.compiler import glibc_version, look_at_compiler
+from buildkit.machine.gpus import visible_gpus
+from buildkit.machine.identity import Memo, identity_or_none
+from buildkit.machine.interpreter import active_interpreter
+from buildkit.machine.limits import read_limits
+from buildkit.machine.place import read_surroundings, without_windows_drives
+from buildkit.machine.toolkit import Toolkit, look_at_toolkits
+from buildkit.machine.torch_identity import identify_torch
+from buildkit.machine.windows import Windows, read_windows
+from buildkit.source.index_settings import IndexSettings
+from buildkit.source.reach import Reach, Remember, reach
+from buildkit.store.disk import free_bytes
+from buildkit.store.store import Store
+
+PATIENCE = 0.5
+"""Seconds for the index, for Windows and for the guard's supervisor: more would make people wait."""
+_GRACE = 0.1
+"""Seconds more, in which what took too long is ended and told."""
+
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What no root holds: the network, what this system permits, the space on its disks."""
+
+    reach: Callable[[IndexSettings, float, Remember], Reach] = reach
+    tier: Callable[[Mapping[str, str], float], Tier] = permitted_tier
+    free: Callable[[Path], int] = free_bytes
+
+
+class _Later(Generic[_Value]):
+    """A value that a thread of its own finds out; one that is still at it does not keep the program from ending."""
+
+    def __init__(self, find: Callable[[], _Value]) -> None:
+        self._find = find
+        self._found: list[_Value] = []
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._found.append(self._find())
+        except BaseException as error:  # noqa: BLE001 - raised again where the value is asked for
+            self._error = error
+
+    def value(self) -> _Value:
+        """What was found; raises what was raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._found[0]
+
+    def value_until(self, deadline: float, otherwise: _Value) -> _Value:
+        """The same by that time of ``time.monotonic``, else ``otherwise``."""
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+        return otherwise if self._thread.is_alive() else self.value()
+
+
+class Looking:
+    """A look that has begun, at everything that bears on building here. ``seen`` waits for it.
+
+    ``root`` is ``/``, or a tree made by a test; ``outside`` is what no root holds.
+    """
+
+    def __init__(
+        self, context: Context, python: Path | None, *, root: Path = Path("/"), outside: Outside | None = None
+    ) -> None:
+        outside = outside or Outside()
+        self._context, self._root = context, root
+        self._surroundings = read_surroundings(context.environ, root=root)
+        self._environ, self._skipped = dict(context.environ), 0
+        if self._surroundings.wsl2:
+            self._environ["PATH"], self._skipped = without_windows_drives(self._environ.get("PATH", ""))
+        environ, memo = self._environ, context.memo
+        here = replace(context, environ=environ)
+        self._deadline = time.monotonic() + PATIENCE + _GRACE
+        self._index = _Later(lambda: outside.reach(context.index, PATIENCE, partial(_remembered, memo)))
+        self._tier = _Later(lambda: outside.tier(environ, PATIENCE))
+        self._windows = (
+            _Later(lambda: read_windows(environ, memo, root=root, patience=PATIENCE))
+            if self._surroundings.wsl2
+            else None
+        )
+        self._notes: list[str] = []
+        self._gpus = _Later(lambda: visible_gpus(environ, root=root))
+        self._toolkits = _Later(lambda: look_at_toolkits(environ, memo, root=root, notes=self._notes))
+        self._compiler = _Later(lambda: look_at_compiler(environ, memo))
+        self._python = _Later(lambda: _python(here, python))
+        self._cache = _Later(lambda: _cache(context, outside.free))
+
+    def seen(self) -> Seen:
+        """What was found. Never raises for what is missing: ``troubles`` holds it."""
+        troubles: dict[str, CudabuildError] = {}
+        late = Reach("silent", f"no answer within {PATIENCE:g} s")
+        unknown = Tier(None, None, f"not found out within {PATIENCE:g} s")
+        windows, deadline = self._windows, self._deadline
+        return Seen(
+            root=self._root,
+            surroundings=self._surroundings,
+            skipped=self._skipped,
+            limits=read_limits(self._environ, root=self._root),
+            glibc=_or_none("glibc", lambda: glibc_version(self._root), troubles),
+            gpus=self._gpus.value(),
+            python=_or_none("python", self._python.value, troubles),
+            toolkits=tuple(_or_none("toolkits", self._toolkits.value, troubles) or _NONE),
+            toolkit_notes=tuple(self._notes),
+            compiler=_or_none("compiler", self._compiler.value, troubles),
+            cache=self._cache.value(),
+            index=SeenIndex(self._context.index.described(), self._index.value_until(deadline, late)),
+            tier=self._tier.value_until(deadline, unknown),
+            windows=windows.value_until(deadline, Windows(None, None)) if windows else None,
+            exported=self._environ.get("TORCH_CUDA_ARCH_LIST"),
+            troubles=troubles,
+        )
+
+
+_NONE: tuple[Toolkit, ...] = ()
+
+
+def _or_none(name: str, find: Callable[[], _Value], troubles: dict[str, CudabuildError]) -> _Value | None:
+    try:
+        return find()
+    except CudabuildError as error:
+        troubles[name] = error
+        return None
+
+
+def _remembered(memo: Memo, kind: str, file: Path, find: Callable[[], str]) -> str:
+    identity = identity_or_none(file)
+    known = memo.get(kind, str(file), identity)
+    if isinstance(known, str):
+        return known
+    found = find()
+    memo.put(kind, str(file), identity, found)
+    return found
+
+
+def _python(context: Context, python: Path | None) -> SeenPython:
+    found = active_interpreter(python, context.environ, context.cwd, context.memo)
+    setuptools = _setuptools(found.site_packages)
+    try:
+        return SeenPython(found, identify_torch(found.site_packages), setuptools)
+    except NoTorch as error:
+        return SeenPython(found, None, setuptools, error)
+
+
+def _setuptools(folders: tuple[Path, ...]) -> str | None:
+    """The version of the setuptools that is installed, by the name of its metadata's folder."""
+    for folder in folders:
+        for place in folder.glob("setuptools-*-info"):
+            if found := re.match(r"setuptools-(\d[\w.]*?)(-py[\d.]+)?\.(dist|egg)-info$", place.name):
+                return found[1]
+    return None
+
+
+def _cache(context: Context, free: Callable[[Path], int]) -> SeenCache:
+    folder = context.places.cache
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    wheels, damaged = _stored(context.store)
+    return SeenCache(folder, free(folder), os.access(existing, os.W_OK), wheels, damaged)
+
+
+def _stored(store: Store) -> tuple[int, tuple[str, ...]]:
+    """How many wheels are stored, and those that are not there or have another size; no wheel is read."""
+    try:
+        entries = list(store.entries())
+    except StoreError as error:
+        return 0, (error.message,)
+    return len(entries), tuple(entry.filename for entry in entries if _size(store.wheel(entry)) != entry.size)
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
