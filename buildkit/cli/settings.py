@@ -82,7 +82,10 @@ Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(=[
 
 
 _HINT = "see `cudabuild build --help` for what is understood"
-_HINTS = {"defer": "'off' is what --no-defer does; unset, it is 'on'"}
+_HINTS = {
+    "defer": "'off' is what --no-defer does; unset, it is 'on'",
+    "toolkit-archives": "it is the folder that holds redistrib_12.8.1.json; unset, it is NVIDIA's own",
+}
 
 
 class Settings(BaseModel):
