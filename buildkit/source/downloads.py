@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from buildkit.errors import HashMismatch, IndexUnreachable, NotOnIndex
+from buildkit.errors import HashMismatch, IndexUnreachable, NotOnIndex, SourceError
 from buildkit.process import redact
 from buildkit.source.index_settings import IndexSettings
 from buildkit.source.tree import file_sha256
@@ -27,6 +27,7 @@ PAUSE = 0.25
 """Seconds before the second try; twice that before the third."""
 TICK = 0.2
 """Seconds between two reports of how much has come."""
+_LARGEST_TEXT = 8 << 20
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 527})
 _ABSENT = frozenset({404, 410})
 
@@ -91,15 +92,19 @@ class Fetcher:
         self._client.close()
 
     def text(self, url: str) -> bytes | None:
-        """A small file; None where the server has none of that name. Raises IndexUnreachable."""
+        """A small file; None where the server has none of that name. Raises IndexUnreachable, SourceError."""
 
         def ask() -> bytes | None:
-            answer = self._client.get(url)
-            if answer.status_code in _ABSENT:
-                return None
-            self._refuse(answer.status_code, url)
-            content: bytes = answer.content
-            return content
+            with self._client.stream("GET", url) as answer:
+                if answer.status_code in _ABSENT:
+                    return None
+                self._refuse(answer.status_code, url)
+                content = b""
+                for chunk in answer.iter_bytes():
+                    content += chunk
+                    if len(content) > _LARGEST_TEXT:
+                        raise SourceError(f"{redact(url)} is larger than {_LARGEST_TEXT >> 20} MiB")
+                return content
 
         return self._patiently(ask, lambda: 0, url)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -339,9 +341,39 @@ def test_a_login_in_the_address_is_not_shown(machine: Machine) -> None:
 
 
 def test_a_machine_without_archives(machine: Machine) -> None:
-    source = Source(machine.mirror.address, IndexSettings(), machine.folder / "downloads", machine="ppc64le")
-    with pytest.raises(NoToolkit, match="ppc64le"):
-        machine.install(source=source)
+    for source, message in (
+        (replace(machine.source, machine="ppc64le"), "ppc64le"),
+        (replace(machine.source, jetson=True), "JetPack"),
+    ):
+        with pytest.raises(NoToolkit, match=message):
+            machine.install(source=source)
+    assert machine.mirror.asked == []
+
+
+def test_what_has_come_before_it_was_ended_is_of_use(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(_done: int, _total: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(machine.told, "transfer", end)
+        with pytest.raises(KeyboardInterrupt):
+            machine.install()
+    assert machine.nothing_half()
+    assert machine.install().missing == ()
+
+
+def test_a_file_that_may_not_grow_is_kept_as_far_as_it_came(machine: Machine) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))  # a real refusal by the system, as of a full disk
+    try:
+        with pytest.raises(DiskFull) as caught:
+            machine.install()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.exit_code == 10
+    assert machine.nothing_half()
+    machine.install()
+    assert machine.mirror.ranges_of(machine.mirror.path("libcublas")) == [None, "bytes=10000-"]
 
 
 def test_a_full_disk_is_told_before_anything_is_fetched(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
