@@ -21,7 +21,7 @@ from typing import Any
 from common import ROOT, TARGET, TORCH, clean_environment, make_context, script, show
 from faults import FAULTS, LIES, linked, lying_compiler
 
-from buildkit.build.survey import install_wheel_toolkit
+from buildkit.build.toolkits import install_wheel_toolkit
 from buildkit.machine.interpreter import active_interpreter
 
 LONGEST = 20.0

@@ -14,8 +14,8 @@ from typing import Any
 
 from buildkit.build.context import Context
 from buildkit.build.places import Places
-from buildkit.build.survey import install_wheel_toolkit
 from buildkit.build.toolkit_view import make_view
+from buildkit.build.toolkits import install_wheel_toolkit
 from buildkit.machine.compiler import find_host_compiler
 from buildkit.machine.identity import Memo
 from buildkit.machine.interpreter import active_interpreter

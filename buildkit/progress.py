@@ -26,6 +26,9 @@ class Reporter(Protocol):
     def units(self, done: int, total: int) -> None:
         """How many files are compiled, of how many (where the build says so)."""
 
+    def transfer(self, done: int, total: int) -> None:
+        """Bytes of a download that are here, and all there will be."""
+
     def admission(self, *, running: int, waiting: int, done: int, memory: int, budget: int) -> None:
         """Compilations under the broker: that run, stand in line, have ended; what they hold and may hold (bytes)."""
 
@@ -52,6 +55,9 @@ class Silent:
         """Ignore."""
 
     def units(self, done: int, total: int) -> None:
+        """Ignore."""
+
+    def transfer(self, done: int, total: int) -> None:
         """Ignore."""
 
     def admission(self, *, running: int, waiting: int, done: int, memory: int, budget: int) -> None:

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from buildkit.build import package as packages
 from buildkit.build.borrow import NO_LOAN
-from buildkit.build.context import Context
+from buildkit.build.context import Context, WouldInstall
 from buildkit.build.lookup import stored
 from buildkit.build.package import Package
 from buildkit.build.prepare import Prepared, complete
-from buildkit.build.survey import WouldInstall
 from buildkit.diagnose.first import tail
 from buildkit.diagnose.toolchain import explain_toolchain
 from buildkit.errors import (

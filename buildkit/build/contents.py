@@ -1,4 +1,4 @@
-"""What the cache holds beside wheels: torch environments, toolkits and unfinished builds."""
+"""What the cache holds beside wheels: torch environments, toolkits, unfinished downloads and builds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from buildkit.build.places import Places
 
 def cache_contents(places: Places) -> list[dict[str, str]]:
     """One row a thing: its kind, name and path. Hidden (unfinished) folders are left out."""
-    kinds = (("torch", places.torch), ("toolkit", places.toolkits), ("build", places.builds))
+    kinds = (
+        ("torch", places.torch), ("toolkit", places.toolkits), ("download", places.downloads), ("build", places.builds),
+    )  # fmt: skip
     return [
         {"kind": kind, "name": path.name, "path": str(path)}
         for kind, folder in kinds

@@ -15,6 +15,14 @@ from buildkit.source.index_settings import IndexSettings
 from buildkit.store.store import Store
 
 
+class WouldInstall(Exception):
+    """A plan cannot go on without installing something, and was told not to."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+
 @dataclass(frozen=True)
 class Context:
     """Made once per command by the command line."""
@@ -29,6 +37,8 @@ class Context:
     offline: bool = False
     may_install: bool = True
     """False for ``--plan``: say what would be installed instead of installing it."""
+    archives: str | None = None
+    """Where archives of CUDA toolkits are; None: where NVIDIA has them."""
 
     def installer(self, log: IO[str] | None = None) -> Installer:
         """uv with this command's settings."""

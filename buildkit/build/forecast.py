@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from buildkit.build.canary import foresee_canary
-from buildkit.build.context import Context
+from buildkit.build.context import Context, WouldInstall
 from buildkit.build.lookup import superset_of
 from buildkit.build.prepare import Prepared, prepare
 from buildkit.build.sizing import size_build
-from buildkit.build.survey import WouldInstall
 from buildkit.plan.key import differing
 from buildkit.plan.model import PlanSummary, Prediction
 from buildkit.plan.request import Request

@@ -20,8 +20,8 @@ from buildkit.build.prepare import Prepared
 from buildkit.build.resuming import begin, objects_folder
 from buildkit.build.retrying import Try, fewer, gave_up
 from buildkit.build.sizing import size_build
-from buildkit.build.survey import install_wheel_toolkit
 from buildkit.build.toolkit_view import make_view
+from buildkit.build.toolkits import install_toolkit
 from buildkit.build.torches import check_unchanged, site_packages
 from buildkit.build.tracing import tracing
 from buildkit.build.unguarded import Unguarded, discard_changed, isolates, managed_folders, record
@@ -89,7 +89,7 @@ def _check_shared(prepared: Prepared, context: Context) -> None:
     choice = prepared.survey.toolkit
     for toolkit in (choice.toolkit, *choice.fill) if choice else ():
         if toolkit.root.is_relative_to(context.places.toolkits):
-            install_wheel_toolkit(toolkit.release, prepared.survey.machine.python, context)
+            install_toolkit(toolkit.release, prepared.survey.machine.python, context)
 
 
 def _watch(prepared: Prepared, context: Context, frontend: Frontend) -> Unguarded | None:

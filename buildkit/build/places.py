@@ -63,6 +63,11 @@ class Places:
         return self.cache / "logs"
 
     @property
+    def downloads(self) -> Path:
+        """What has come of large files, until all of it is used."""
+        return self.cache / "downloads"
+
+    @property
     def locks(self) -> Path:
         """Build requirements as they were resolved."""
         return self.cache / "locks"
@@ -99,7 +104,7 @@ class Places:
 
     @property
     def toolkits(self) -> Path:
-        """Toolkits made from wheels."""
+        """Toolkits made from wheels and from archives."""
         return self.work / "toolkits"
 
     @property

@@ -8,22 +8,15 @@ from dataclasses import dataclass, replace
 
 from buildkit.build import package as packages
 from buildkit.build.borrow import check_against_loan
-from buildkit.build.context import Context
+from buildkit.build.context import Context, WouldInstall
 from buildkit.build.devices import CPU_CAUSES, may_be_for_cpu, refuse_device
 from buildkit.build.environ import backend_environment, chosen_compiler, passed_variables
 from buildkit.build.label import variant_targets
 from buildkit.build.locks import RequirementLock, find_lock, lock_id, requirement_set, resolve_lock
 from buildkit.build.package import Package
-from buildkit.build.survey import (
-    Machine,
-    Survey,
-    WouldInstall,
-    complete_survey,
-    refuse_without_toolkit,
-    survey,
-    targets_asked,
-)
+from buildkit.build.survey import Machine, Survey, complete_survey, survey, targets_asked
 from buildkit.build.system import system_identity
+from buildkit.build.toolkit_choice import refuse_without_toolkit
 from buildkit.build.without_torch import headers_sha256, survey_without_torch
 from buildkit.errors import UnsupportedTarget
 from buildkit.machine import compat
@@ -78,7 +71,7 @@ def prepare(request: Request, configured: tuple[str, ...], context: Context) -> 
     if request.device != "cpu":
         try:
             choice = targets_asked(request, configured, machine, context)
-            _refuse_early(request, choice, context)
+            _refuse_early(request, choice, machine, context)
         except CPU_CAUSES as error:
             if not may_be_for_cpu(request, package):
                 raise
@@ -107,13 +100,13 @@ def _refuse_unprovable(request: Request, choice: TargetChoice | None, machine: M
     )
 
 
-def _refuse_early(request: Request, choice: TargetChoice, context: Context) -> None:
+def _refuse_early(request: Request, choice: TargetChoice, machine: Machine, context: Context) -> None:
     """Where torch is named with its CUDA, what cannot be done is refused before gigabytes are fetched."""
     public, _, local = (request.torch or "").partition("+cu")
     if not local.isdigit() or len(local) < 3:
         return
     release = f"{local[:-1]}.{local[-1]}"
-    refuse_without_toolkit(release, request, context)
+    refuse_without_toolkit(release, request, machine, context)
     if choice.typed:
         compat.check_targets(choice.targets, toolkit=release, torch=f"{public}+cu{local}", setuptools_path=False)
 

@@ -7,19 +7,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from buildkit.build.borrow import Loan, plan_loan
-from buildkit.build.context import Context
+from buildkit.build.context import Context, WouldInstall
 from buildkit.build.environ import chosen_compiler
-from buildkit.build.toolkit_wheels import ensure_wheel_toolkit, find_installed, wheel_requirement, wheel_toolkit_folder
+from buildkit.build.toolkit_choice import ToolkitChoice, choose_toolkit
+from buildkit.build.toolkits import toolkits_here
 from buildkit.build.torches import ensure_torch, installed_torch
-from buildkit.errors import IncompleteToolkit, MissingHeaders, NotCached, NoToolkit, NoTorch, TorchMismatch
+from buildkit.errors import MissingHeaders, NoTorch, TorchMismatch
 from buildkit.machine import compat, facts
 from buildkit.machine.arch import Target
 from buildkit.machine.compiler import HostCompiler, find_host_compiler, glibc_version
 from buildkit.machine.gpus import Gpus, visible_gpus
+from buildkit.machine.installable import WHEEL_MAJORS
 from buildkit.machine.interpreter import Interpreter, active_interpreter
 from buildkit.machine.limits import Limits, read_limits
 from buildkit.machine.system_inputs import SystemInputs, read_system_inputs
-from buildkit.machine.toolkit import Toolkit, find_toolkits, read_toolkit
 from buildkit.machine.torch_identity import NO_TORCH, TorchIdentity, identify_torch
 from buildkit.plan.decide import TargetChoice, choose_targets
 from buildkit.plan.request import Request
@@ -36,39 +37,6 @@ class Machine:
     glibc: str
     system: SystemInputs
     """What builds find here without being told to."""
-
-
-@dataclass(frozen=True)
-class ToolkitChoice:
-    """The toolkit that compiles, and those that fill its missing headers and libraries."""
-
-    toolkit: Toolkit
-    fill: tuple[Toolkit, ...] = ()
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What is missing and filled, said before anything is compiled."""
-        if not self.fill:
-            return ()
-        missing = ", ".join(self.toolkit.missing)
-        return (f"the toolkit at {self.toolkit.root} lacks {missing}: filled from package-index wheels",)
-
-    @property
-    def identity(self) -> str:
-        """Of everything that the view is made from."""
-        return "+".join([self.toolkit.identity, *(other.identity for other in self.fill)])
-
-
-WHEEL_MAJORS = (13,)
-"""CUDA majors whose toolkit can be made from package-index wheels."""
-
-
-class WouldInstall(Exception):
-    """A plan cannot go on without installing something, and was told not to."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.what = what
 
 
 def survey(request: Request, context: Context) -> Machine:
@@ -126,7 +94,7 @@ def choose_torch(request: Request, machine: Machine, context: Context) -> TorchI
 
 def _newest(request: Request, machine: Machine, context: Context) -> list[str]:
     """Torch versions to try where none was named: what the driver runs and a toolkit can be had for."""
-    here = find_toolkits(context.environ, request.cuda_home, context.memo)
+    here = toolkits_here(request.cuda_home, context)
     majors = {int(release.split(".")[0]) for release in (toolkit.release for toolkit in here)}
     free_threaded = "t" if machine.python.abi.endswith("t") else ""
     versions = compat.newest_torch(
@@ -175,87 +143,6 @@ def _usable(torch: TorchIdentity, request: Request) -> TorchIdentity:
     return torch
 
 
-def choose_toolkit(request: Request, cuda: str | None, machine: Machine, context: Context) -> ToolkitChoice:
-    """A toolkit of the major of ``cuda`` (torch's), complete, or completed from wheels.
-
-    Raises NoToolkit, IncompleteToolkit.
-    """
-    wanted = cuda or ""
-    found = find_toolkits(context.environ, request.cuda_home, context.memo)
-    if request.cuda_home is not None and found:
-        compat.check_torch_toolkit(wanted, found[0].release)
-        found = found[:1]
-    fitting = [toolkit for toolkit in found if toolkit.release.split(".")[0] == wanted.split(".")[0]]
-    complete = [toolkit for toolkit in fitting if not toolkit.missing]
-    if complete and (complete[0] is fitting[0] or not _from_wheels(wanted)):
-        return ToolkitChoice(complete[0])
-    if not fitting:
-        none_here = _none_here(found, wanted)
-        return ToolkitChoice(_wheels(wanted, machine, context, problem=none_here))
-    partial = fitting[0]
-    problem = IncompleteToolkit(
-        f"the toolkit at {partial.root} (CUDA {partial.release}) lacks headers that torch includes",
-        evidence=", ".join(partial.missing),
-        hint="install the missing libraries' development files, or let cudabuild fill them from wheels "
-        "(it needs the package index once: `cudabuild fetch`)",
-    )
-    return ToolkitChoice(partial, (_wheels(partial.release, machine, context, problem=problem),))
-
-
-def refuse_without_toolkit(cuda: str, request: Request, context: Context) -> None:
-    """Raise NoToolkit where none of this CUDA's major is here nor to be had as wheels: before torch is fetched."""
-    major = cuda.partition(".")[0]
-    found = find_toolkits(context.environ, request.cuda_home, context.memo)
-    if int(major) not in WHEEL_MAJORS and all(toolkit.release.partition(".")[0] != major for toolkit in found):
-        raise _none_here(found, cuda)
-
-
-def _from_wheels(release: str) -> bool:
-    """Whether a toolkit of this release could fill the gaps of a partial one."""
-    return int(release.split(".", maxsplit=1)[0]) in WHEEL_MAJORS
-
-
-def _none_here(found: Sequence[Toolkit], wanted: str) -> NoToolkit:
-    here = ", ".join(f"CUDA {toolkit.release} at {toolkit.root}" for toolkit in found) or "none"
-    major = wanted.split(".", maxsplit=1)[0]
-    return NoToolkit(
-        f"torch is built for CUDA {wanted}, and no toolkit of that major version is here (found: {here})",
-        hint=f"install a CUDA {major}.x toolkit and give --cuda-home PATH, or use a torch for the toolkit here",
-    )
-
-
-def _wheels(release: str, machine: Machine, context: Context, *, problem: NoToolkit | IncompleteToolkit) -> Toolkit:
-    try:
-        wheel_requirement(release)
-    except NoToolkit:
-        raise problem from None
-    folder = wheel_toolkit_folder(release, context.places.toolkits)
-    if folder.is_dir():
-        # Whether it is still what was installed is checked before it compiles anything: see check_shared.
-        return read_toolkit(find_installed(folder), "wheels", context.memo)
-    if not context.may_install:
-        raise WouldInstall(f"the CUDA {release} toolkit would be installed from wheels")
-    if context.offline:
-        raise NotCached(
-            problem.message + ", and --offline forbids making one from wheels",
-            evidence=problem.evidence,
-            hint="run `cudabuild fetch` with the same options where there is a network",
-        )
-    return install_wheel_toolkit(release, machine.python, context)
-
-
-def install_wheel_toolkit(release: str, python: Interpreter, context: Context) -> Toolkit:
-    """The toolkit of this release from wheels, checked against its manifest, installed (again) where need be."""
-    installer = context.installer()
-    return ensure_wheel_toolkit(
-        release,
-        folder=context.places.toolkits,
-        install=lambda requirements, folder: installer.install_into(folder, requirements, python=python.executable),
-        memo=context.memo,
-        reporter=context.reporter,
-    )
-
-
 @dataclass(frozen=True)
 class Survey:
     """The machine as it bears on one build, complete."""
@@ -276,7 +163,7 @@ def complete_survey(
     loan = plan_loan(torch, machine.python, context.memo)
     if configured is None:
         return Survey(machine, torch, loan, None)
-    toolkit = choose_toolkit(request, torch.cuda, machine, context)
+    toolkit = choose_toolkit(request, torch.cuda, machine, context, torch=torch.version)
     return with_targets(
         Survey(machine, torch, loan, toolkit), toolkit, request, configured, context, setuptools_path=setuptools_path
     )

@@ -6,17 +6,13 @@ asked for below exist in all of 13.0 to 13.4 (read off the packages' metadata).
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from buildkit.errors import CudabuildError, EnvironmentChanged, NoToolkit
+from buildkit.build.toolkit_place import ensure_made, place_of
+from buildkit.errors import NoToolkit
 from buildkit.machine.identity import Memo
-from buildkit.machine.manifest import check_manifest, write_manifest
 from buildkit.machine.toolkit import Toolkit, read_toolkit, require_complete
 from buildkit.progress import Reporter, Silent
 
@@ -53,15 +49,11 @@ def wheel_requirement(release: str) -> str:
         raise NoToolkit(
             f"the CUDA {release} compiler is not to be had as wheels (they begin with {_FIRST_MAJOR}.0)",
             evidence=f"no toolkit of release {release} is on this machine either",
-            hint=f"install the CUDA {release} toolkit and add --cuda-home /usr/local/cuda-{release}; "
-            "or take a torch for a toolkit that can be had: --torch VERSION+cu130",
+            hint=f"install the CUDA {release} toolkit and add --cuda-home /usr/local/cuda-{release} "
+            "(`cudabuild toolkit list`: those that cudabuild installs); or take a torch for a toolkit that can be had: "
+            "--torch VERSION+cu130",
         )
     return f"cuda-toolkit[{','.join(sorted(EXTRAS))}]=={release}.*"
-
-
-def wheel_toolkit_folder(release: str, folder: Path) -> Path:
-    """Where the toolkit of this release lies under the cache's folder of toolkits."""
-    return folder / f"cuda-{release}"
 
 
 def ensure_wheel_toolkit(
@@ -73,50 +65,16 @@ def ensure_wheel_toolkit(
     passes. One that was changed is replaced, said by ``reporter``; EnvironmentChanged if it cannot be replaced.
     """
     requirement = wheel_requirement(release)
-    final = wheel_toolkit_folder(release, folder)
-    manifest = final.with_name(f"{final.name}.manifest.json")
-    with _locked(folder / f"{final.name}.lock"):
-        changed = _check(final, manifest)
-        if changed is not None and reporter is not None:
-            reporter.warn(f"{changed.message} ({changed.evidence}): installing it again")
-        if changed is not None or not final.exists():
-            (reporter or Silent()).phase("toolkit", f"CUDA {release} from wheels")
-            try:
-                _install(requirement, final, manifest, install)
-            except CudabuildError as error:
-                raise changed or error from error
-    toolkit = _read(final, release, memo or Memo(None))
-    require_complete(toolkit)
-    return toolkit
+    place = place_of(release, folder)
 
-
-def _check(final: Path, manifest: Path) -> EnvironmentChanged | None:
-    if not final.exists():
-        return None
-    try:
-        check_manifest(final, manifest)
-    except EnvironmentChanged as changed:
-        return changed
-    return None
-
-
-def _install(requirement: str, final: Path, manifest: Path, install: Installer) -> None:
-    """Install into a scratch folder, then rename: a crash leaves no half toolkit under the final name."""
-    for left in final.parent.glob(f".{final.name}-*"):  # by a crash: the lock is ours
-        shutil.rmtree(left, ignore_errors=True)
-    scratch = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}-"))
-    try:
-        fresh = scratch / "new"
-        fresh.mkdir()
+    def make(fresh: Path) -> None:
         install([requirement], fresh)
         find_installed(fresh)
-        # The manifest first: a manifest without a folder is nothing, a folder without one would be refused.
-        write_manifest(fresh, manifest)
-        if final.exists():
-            final.rename(scratch / "old")
-        fresh.rename(final)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+
+    ensure_made(place, make, reporter or Silent(), "wheels")
+    toolkit = _read(place.final, release, memo or Memo(None))
+    require_complete(toolkit)
+    return toolkit
 
 
 def find_installed(folder: Path) -> Path:
@@ -140,12 +98,3 @@ def _read(final: Path, release: str, memo: Memo) -> Toolkit:
             hint=f"install the CUDA {release} toolkit on this machine and name it with --cuda-home",
         )
     return toolkit
-
-
-@contextlib.contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """One process at a time; waits for the other, whose work is then found done."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("ab") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

@@ -13,10 +13,13 @@ from pathlib import Path
 from buildkit.build.borrow import NO_LOAN
 from buildkit.build.context import Context
 from buildkit.build.cuda_names import HEADER
-from buildkit.build.survey import WHEEL_MAJORS, Machine, Survey, ToolkitChoice, choose_toolkit, with_targets
+from buildkit.build.survey import Machine, Survey, with_targets
+from buildkit.build.toolkit_choice import ToolkitChoice, choose_toolkit
+from buildkit.build.toolkits import toolkits_here
 from buildkit.machine import compat
 from buildkit.machine.identity import Memo, hash_file, identity_or_none, is_settled
-from buildkit.machine.toolkit import Toolkit, find_toolkits
+from buildkit.machine.installable import WHEEL_MAJORS
+from buildkit.machine.toolkit import Toolkit
 from buildkit.machine.torch_identity import NO_TORCH, identify_torch
 from buildkit.plan.request import Request
 
@@ -33,7 +36,7 @@ def survey_without_torch(
 
 def _cuda_release(request: Request, machine: Machine, context: Context) -> str:
     """The toolkit that was named, the CUDA of the torch that was named or is active, a toolkit here, or wheels."""
-    here = find_toolkits(context.environ, request.cuda_home, context.memo)
+    here = toolkits_here(request.cuda_home, context)
     if request.cuda_home is not None and here:
         return here[0].release
     named = compat.cuda_of_torch(request.torch) if request.torch not in {None, "active"} else None

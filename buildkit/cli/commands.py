@@ -10,6 +10,7 @@ COMMANDS = {
     "verify": "Run the proof stages again on a wheel or on what is installed.",
     "doctor": "What is here, what does not fit, and what to type.",
     "recipes": "List, show, check, test and write recipes.",
+    "toolkit": "List, install and remove CUDA toolkits, without root.",
     "cache": "List, show and verify what is stored.",
     "log": "Show a build's log, and follow it while it runs.",
     "explain": "Say why a build failed, from its log or any other.",

@@ -100,6 +100,8 @@ class ConsoleReporter:
         self._units = (0, 0)
         self._expected: float | None = None
         self._gauge: tuple[int, float] | None = None
+        self._transfer: tuple[int, int] | None = None
+        self._began = now()
         self._admission: tuple[int, int, int, int, int] | None = None
 
     def __enter__(self) -> ConsoleReporter:
@@ -114,6 +116,7 @@ class ConsoleReporter:
         """A line for the phase; the live line of the one before goes."""
         self.close()
         self._phase, self._units, self._gauge, self._admission = name, (0, 0), None, None
+        self._transfer, self._began = None, self._now()
         self._print(f"{name:<12} {detail}".rstrip(), bold=name)
 
     def note(self, text: str) -> None:
@@ -142,6 +145,11 @@ class ConsoleReporter:
         """Remember the count for the next drawing."""
         self._units = (done, total)
 
+    def transfer(self, done: int, total: int) -> None:
+        """Draw the live line anew, or give the sign of life."""
+        self._transfer = (done, total)
+        self._show()
+
     def admission(self, *, running: int, waiting: int, done: int, memory: int, budget: int) -> None:
         """Remember it for the next drawing."""
         self._admission = (running, waiting, done, memory, budget)
@@ -154,6 +162,8 @@ class ConsoleReporter:
 
     def progress_text(self) -> str:
         """The live line: ``build  12/40 files  2 running, 5 waiting  3.1 of 21.9 GiB  1:23, about 2:40 left``."""
+        if self._transfer:
+            return self._transfer_text(*self._transfer)
         parts = [self._phase]
         done, total = self._units
         if total:
@@ -164,6 +174,13 @@ class ConsoleReporter:
             parts += self._admitted(counted=total > 0) or [format_size(memory)]
             parts.append(clock(elapsed) + (f", about {clock(left)} left" if left else ""))
         return printable("  ".join(parts))
+
+    def _transfer_text(self, done: int, total: int) -> str:
+        """``download  0.4 of 2.2 GiB  0:31, about 2:10 left``."""
+        elapsed = self._now() - self._began
+        left = time_left(elapsed, done, total, None)
+        shown = clock(elapsed) + (f", about {clock(left)} left" if left else "")
+        return printable(f"{self._phase}  {of_budget(done, total)}  {shown}")
 
     def _admitted(self, *, counted: bool) -> list[str]:
         """What runs, waits and holds memory, where that is known. ``counted``: the build itself says what is done."""
@@ -182,7 +199,7 @@ class ConsoleReporter:
 
     def _show(self) -> None:
         now = self._now()
-        if self._gauge is None or self._gone:
+        if (self._gauge is None and self._transfer is None) or self._gone:
             return
         if not self._terminal:
             if now - self._printed >= HEARTBEAT:

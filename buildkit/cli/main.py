@@ -27,6 +27,7 @@ Examples:
   cudabuild install diso                        into the active environment
   cudabuild plan diso --target 12.0             what would be done, and why
   cudabuild doctor                              what is here, what is missing
+  cudabuild toolkit install 12.8                a CUDA toolkit, without root
   cudabuild explain build.log                   why a build failed, pip's and Docker's too
 """
 

@@ -215,4 +215,5 @@ def make_context(asked: Asked, reporter: Reporter, *, may_install: bool = True) 
         cwd=asked.cwd,
         offline=bool(asked.options.get("offline")),
         may_install=may_install,
+        archives=asked.settings.toolkit_archives,
     )

@@ -37,6 +37,13 @@ from buildkit.cli.schema import (
 )
 from buildkit.cli.settings import CONFIG_VARIABLE, PREFIX, Settings
 from buildkit.cli.show_schema import EntryObject, show_schema_text
+from buildkit.cli.toolkit_schema import (
+    InstallableObject,
+    InstalledToolkitObject,
+    RemovedToolkitObject,
+    ToolkitObject,
+    ToolkitsObject,
+)
 from buildkit.cli.verify_schema import (
     CodeObject,
     DeviceObject,
@@ -133,6 +140,11 @@ def json_text() -> str:
         ("`builds`", RunningObject),
         ("`builds.units`", UnitObject),
         ("`gpus`", GpuObject),
+        ("The object of `toolkit list`", ToolkitsObject),
+        ("`toolkits`", ToolkitObject),
+        ("`installable`", InstallableObject),
+        ("The object of `toolkit install`", InstalledToolkitObject),
+        ("The object of `toolkit uninstall`", RemovedToolkitObject),
     )
     return _tables(sections)
 

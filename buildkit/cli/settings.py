@@ -61,6 +61,12 @@ def _switch(value: object) -> object:
     return value if isinstance(value, bool) else on_or_off(str(value))
 
 
+def _address(value: object) -> object:
+    if isinstance(value, str) and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", value):
+        raise ValueError("write an address such as https://mirror.example/cuda/redist")
+    return value.rstrip("/") if isinstance(value, str) else value
+
+
 def _names(value: object) -> object:
     return tuple(re.split(r"[\s,]+", value.strip())) if isinstance(value, str) else value
 
@@ -71,11 +77,15 @@ Count = Annotated[int, BeforeValidator(_count), Field(gt=0, le=MOST_JOBS, strict
 Switch = Annotated[bool, BeforeValidator(_switch), Field(strict=True)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Torch = Annotated[str, BeforeValidator(_torch)]
+Address = Annotated[str, BeforeValidator(_address)]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(=[^\x00]*)?$")]
 
 
 _HINT = "see `cudabuild build --help` for what is understood"
-_HINTS = {"defer": "'off' is what --no-defer does; unset, it is 'on'"}
+_HINTS = {
+    "defer": "'off' is what --no-defer does; unset, it is 'on'",
+    "toolkit-archives": "it is the folder that holds redistrib_12.8.1.json; unset, it is NVIDIA's own",
+}
 
 
 class Settings(BaseModel):
@@ -97,6 +107,11 @@ class Settings(BaseModel):
     )
     pass_env: Annotated[tuple[Variable, ...], BeforeValidator(_names)] = Field(
         (), description="Variables that the build may see: NAME, or NAME=VALUE."
+    )
+    toolkit_archives: Address | None = Field(
+        None,
+        description="Address of NVIDIA's archives of CUDA 11.8 to 12.9 (the folder of `redistrib_12.8.1.json`), or of "
+        "a copy of them; unset: NVIDIA's own.",
     )
 
 

@@ -51,7 +51,8 @@ def check_torch_toolkit(torch_cuda: str | None, toolkit: str, *, hip: str | None
     if built[0] != here[0]:
         raise TorchMismatch(
             f"torch was built with CUDA {torch_cuda}, the toolkit is CUDA {toolkit}: torch refuses another major",
-            hint=f"use a CUDA {built[0]}.x toolkit (--cuda-home), or a torch built with CUDA {here[0]}.x (--torch)",
+            hint=f"use a CUDA {built[0]}.x toolkit (--cuda-home; `cudabuild toolkit install` brings one), "
+            f"or a torch built with CUDA {here[0]}.x (--torch)",
         )
     if built != here:
         return (f"torch is of CUDA {torch_cuda}, the toolkit of CUDA {short_release(toolkit)}: the same major fits.",)

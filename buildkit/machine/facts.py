@@ -65,7 +65,10 @@ class GpuTable:
 
 @dataclass(frozen=True)
 class ToolkitRelease:
-    """One CUDA release: what it can make, the newest compilers it takes, the driver shipped with it."""
+    """One CUDA release: what it can make, the newest compilers it takes, the driver shipped with it.
+
+    ``archives``: its versions ("12.8.1"), oldest first, that NVIDIA offers as redistributable archives.
+    """
 
     release: str
     gcc: int
@@ -75,6 +78,7 @@ class ToolkitRelease:
     f: tuple[str, ...] = ()
     driver: str | None = None
     windows: str | None = None
+    archives: tuple[str, ...] = ()
 
     @cached_property
     def targets(self) -> tuple[Target, ...]:

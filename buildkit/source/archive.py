@@ -59,8 +59,12 @@ class Member:
     content: IO[bytes] | None
 
 
-def extract(archive: Path, destination: Path, limits: Limits | None = None) -> Path:
+def extract(
+    archive: Path, destination: Path, limits: Limits | None = None, *, skip: Callable[[str], bool] | None = None
+) -> Path:
     """Unpack below ``destination`` (made if absent, else empty); returns the one folder the archive holds.
+
+    What ``skip`` says so of, by its path in that folder, is judged like the rest and not written.
 
     Raises :class:`UnsafeArchive` naming the member that would leave the folder or is a device;
     :class:`SourceError` for a file that is no archive. Modes become 644 or 755, times are kept; a ``.git`` is
@@ -69,7 +73,7 @@ def extract(archive: Path, destination: Path, limits: Limits | None = None) -> P
     destination.mkdir(parents=True, exist_ok=True)
     try:
         with _sound(archive):
-            _extract(archive, destination, limits or Limits())
+            _extract(archive, destination, limits or Limits(), skip or (lambda _name: False))
         folder = _only_folder(archive, destination)
         refuse_links_out(folder)
         return folder
@@ -121,7 +125,7 @@ def _sound(archive: Path) -> Iterator[None]:
         raise SourceError(f"{archive.name} is not a sound archive", evidence=evidence) from error
 
 
-def _extract(archive: Path, destination: Path, limits: Limits) -> None:
+def _extract(archive: Path, destination: Path, limits: Limits, skip: Callable[[str], bool]) -> None:
     links: dict[Path, str] = {}
     total = 0
     for member in _members(archive, limits):
@@ -131,7 +135,7 @@ def _extract(archive: Path, destination: Path, limits: Limits) -> None:
             raise UnsafeArchive(
                 f"{archive.name} unpacks to more than {limits.size >> 20} MiB", evidence=f"at member {member.name}"
             )
-        if ".git" in member.name.lower().split("/"):
+        if ".git" in member.name.lower().split("/") or skip(member.name.partition("/")[2]):
             continue
         try:
             if member.kind == "folder":
@@ -184,7 +188,7 @@ def _only_folder(archive: Path, destination: Path) -> Path:
     if len(entries) != 1 or entries[0].is_symlink() or not entries[0].is_dir():
         names = ", ".join(entry.name for entry in entries[:5]) or "nothing"
         raise SourceError(
-            f"{archive.name} is no source distribution: it must hold exactly one folder", evidence=f"it holds {names}"
+            f"{archive.name} is not as it should be: it must hold exactly one folder", evidence=f"it holds {names}"
         )
     return entries[0]
 

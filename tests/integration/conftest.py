@@ -28,8 +28,8 @@ import pytest
 from buildkit.build.borrow import plan_loan
 from buildkit.build.context import Context
 from buildkit.build.places import Places
-from buildkit.build.survey import install_wheel_toolkit
 from buildkit.build.toolkit_view import make_view
+from buildkit.build.toolkits import install_wheel_toolkit
 from buildkit.build.torches import ensure_torch
 from buildkit.machine.compiler import find_host_compiler
 from buildkit.machine.identity import Memo

@@ -23,6 +23,7 @@ EVERY_COMMAND = [
     *((name,) for name in COMMANDS),
     *(("recipes", name) for name in ("list", "show", "check", "test", "new", "schema")),
     *(("cache", name) for name in ("path", "list", "show", "verify")),
+    *(("toolkit", name) for name in ("list", "install", "path", "uninstall")),
 ]
 
 
@@ -72,7 +73,7 @@ def test_a_command_stays_one(words: list[str], monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_no_words_show_the_help_as_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in ([], ["recipes"], ["cache"]):
+    for words in ([], ["recipes"], ["cache"], ["toolkit"]):
         assert main(words) == 2
         shown = capsys.readouterr()
         assert shown.out == ""

@@ -156,6 +156,18 @@ class TestWithoutTerminal:
         assert reporter.progress_text() == "audit"
 
 
+def test_the_progress_line_says_what_has_come_of_a_download(now: Clock) -> None:
+    said = io.StringIO()
+    with ConsoleReporter(stream=said, environ={}, now=now) as reporter:
+        reporter.phase("download", "CUDA 12.8.1")
+        now.seconds += 40
+        reporter.transfer(512 << 20, 2 << 30)
+        assert reporter.progress_text() == "download  512 MiB of 2 GiB  0:40, about 2:00 left"
+        reporter.phase("toolkit")
+        assert reporter.progress_text() == "toolkit"
+    assert said.getvalue().splitlines()[1] == "download  512 MiB of 2 GiB  0:40, about 2:00 left"  # a sign of life
+
+
 def test_the_progress_line_says_what_runs_and_what_memory_is_left(now: Clock) -> None:
     with ConsoleReporter(stream=io.StringIO(), environ={}, now=now) as reporter:
         reporter.phase("build", "sample")

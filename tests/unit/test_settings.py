@@ -61,6 +61,7 @@ def test_everything_in_the_file(home: Path) -> None:
         timeout = "30 min"
         defer = "off"
         pass-env = ["CFLAGS", "NAME=a value"]
+        toolkit-archives = "http://10.0.0.1:8000"
         """,
     )
     assert settings.model_dump() == {
@@ -73,6 +74,7 @@ def test_everything_in_the_file(home: Path) -> None:
         "timeout": 1800,
         "defer": False,
         "pass_env": ("CFLAGS", "NAME=a value"),
+        "toolkit_archives": "http://10.0.0.1:8000",
     }
 
 
@@ -86,6 +88,7 @@ def test_everything_in_variables(home: Path) -> None:
         "CUDABUILD_RECIPES": "/r",
         "CUDABUILD_TIMEOUT": "1h30m",
         "CUDABUILD_DEFER": "on",
+        "CUDABUILD_TOOLKIT_ARCHIVES": "https://mirror.example/cuda/redist/",
         "CUDABUILD_PASS_ENV": "CFLAGS, LDFLAGS CXXFLAGS",
     }
     settings = load(home, **environ)
@@ -99,6 +102,7 @@ def test_everything_in_variables(home: Path) -> None:
         "timeout": 5400,
         "defer": True,
         "pass_env": ("CFLAGS", "LDFLAGS", "CXXFLAGS"),
+        "toolkit_archives": "https://mirror.example/cuda/redist",
     }
     assert set(variables()) >= {"CUDABUILD_CONFIG", "CUDABUILD_CACHE", "CUDABUILD_PASS_ENV"}
 
@@ -164,6 +168,8 @@ def test_a_file_that_is_not_text(home: Path) -> None:
         ("CUDABUILD_MEMORY", "999999TiB", "CUDABUILD_MEMORY: '999999TiB' is more memory than any machine has"),
         ("CUDABUILD_TIMEOUT", "soon", "CUDABUILD_TIMEOUT: 'soon' is not a duration"),
         ("CUDABUILD_PASS_ENV", "A-B", "CUDABUILD_PASS_ENV: .*'A-B'"),
+        ("CUDABUILD_TOOLKIT_ARCHIVES", "/srv/cuda", "CUDABUILD_TOOLKIT_ARCHIVES: write an address such as https:"),
+        ("CUDABUILD_TOOLKIT_ARCHIVES", "https://", "CUDABUILD_TOOLKIT_ARCHIVES: write an address such as https:"),
     ],
 )
 def test_mistakes_in_variables_are_located(home: Path, variable: str, value: str, message: str) -> None:

@@ -18,7 +18,8 @@ from buildkit.build.final import finalise
 from buildkit.build.label import local_label, torch_pin
 from buildkit.build.metadata import rewrite
 from buildkit.build.places import Places
-from buildkit.build.survey import Survey, ToolkitChoice, survey, with_targets
+from buildkit.build.survey import Survey, survey, with_targets
+from buildkit.build.toolkit_choice import ToolkitChoice
 from buildkit.build.without_torch import headers_sha256
 from buildkit.errors import TorchMismatch, UnsupportedTarget
 from buildkit.machine import identity

@@ -1,0 +1,185 @@
+"""What there is of toolkits, for people: those here and what each lacks; where one is, for a shell; taking one away."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildkit.build.context import Context
+from buildkit.build.toolkit_archives import downloaded, forget_downloads, recorded_version
+from buildkit.build.toolkit_place import ORIGIN, ToolkitPlace, remove_made
+from buildkit.build.toolkit_view import make_view
+from buildkit.build.toolkit_wheels import find_installed
+from buildkit.build.toolkits import archive_source, made_place
+from buildkit.errors import NoCompiler, NoToolkit, UsageError
+from buildkit.machine.compiler import find_host_compiler
+from buildkit.machine.installable import from_wheels
+from buildkit.machine.toolkit import Toolkit, find_toolkits, read_toolkit
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A toolkit that is here. ``version`` is its nvcc's; ``made``: by cudabuild, so that it can be taken away.
+
+    ``missing`` are headers that torch's own include; ``problem`` says what is wrong with its files.
+    """
+
+    release: str
+    version: str
+    path: Path
+    origin: str
+    made: bool
+    missing: tuple[str, ...] = ()
+    problem: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether an extension can be built with it as it is."""
+        return not self.missing and not self.problem
+
+
+def list_toolkits(context: Context, notes: list[str] | None = None) -> list[Listed]:
+    """Those of the machine, in the order in which builds prefer them, then those that cudabuild made, newest first.
+
+    ``notes`` hears of places that should hold a toolkit and do not.
+    """
+    ours = (context.places.toolkits, context.places.views)
+    found = [
+        toolkit
+        for toolkit in find_toolkits(context.environ, None, context.memo, notes=notes)
+        # One of ours that CUDA_HOME or PATH names is listed as ours.
+        if not any(Path(os.path.realpath(toolkit.nvcc)).is_relative_to(os.path.realpath(place)) for place in ours)
+    ]
+    return [*(_listed(toolkit) for toolkit in found), *(_listed_made(place, context) for place in _made(context))]
+
+
+def home_of(typed: str, context: Context) -> Path:
+    """What CUDA_HOME has to be for a release ("12.8"): of a toolkit here, a complete one before others.
+
+    One from wheels gets a view that has what build systems expect of a toolkit. Raises NoToolkit, EnvironmentChanged.
+    """
+    release = release_of(typed)
+    place = made_place(release, context)
+    fitting = [each for each in list_toolkits(context) if each.release == release and not each.made]
+    if place.final.exists() and not any(each.complete for each in fitting):
+        _refuse_other(typed, place)
+        return made_home(release, context)
+    if not fitting:
+        raise NoToolkit(
+            f"no CUDA {release} toolkit is here", hint=f"cudabuild toolkit install {release}   # no root needed"
+        )
+    return next((each for each in fitting if each.complete), fitting[0]).path
+
+
+def made_home(release: str, context: Context) -> Path:
+    """The same of the toolkit of a release that cudabuild made. EnvironmentChanged if that is damaged."""
+    place = made_place(release, context)
+    if (problem := place.problem()) is not None:
+        raise problem
+    return _view(place, context) if from_wheels(release) else place.final
+
+
+def uninstall(typed: str, context: Context) -> int:
+    """Take away a toolkit that cudabuild made, and what was left of its downloads; returns the bytes set free.
+
+    NoToolkit where there is none of ours.
+    """
+    release = release_of(typed)
+    place, source = made_place(release, context), archive_source(context)
+    _refuse_other(typed, place)
+    size = _size(place.final) + downloaded(source, release)
+    if not place.final.exists() and not size:
+        others = [each.path for each in list_toolkits(context) if each.release == release]
+        raise NoToolkit(
+            f"cudabuild has installed no CUDA {release} toolkit",
+            evidence=f"the one at {others[0]} is not of its making" if others else "",
+            hint="`cudabuild toolkit list` shows what is here",
+        )
+    remove_made(place, context.reporter)
+    forget_downloads(source, release)
+    shutil.rmtree(_view_folder(release, context), ignore_errors=True)
+    return size
+
+
+def release_of(typed: str) -> str:
+    """``12.8`` of ``12.8`` or ``12.8.1``. UsageError for anything else."""
+    found = re.fullmatch(r"(\d{1,4}\.\d{1,4})(\.\d{1,4})?", typed.strip())
+    if found is None:
+        raise UsageError(f"{typed!r} is no version of CUDA", hint="write it like 12.8; see `cudabuild toolkit list`")
+    return found[1]
+
+
+def _refuse_other(typed: str, place: ToolkitPlace) -> None:
+    """NoToolkit where a version was typed and the one that is there is another."""
+    here = recorded_version(place.final)
+    if here is not None and typed.strip() not in {place.release, here}:
+        raise NoToolkit(
+            f"CUDA {typed} is not here: of CUDA {place.release}, {here} is",
+            hint=f"write {place.release} to mean that one, or `cudabuild toolkit install {typed}` to replace it",
+        )
+
+
+def _made(context: Context) -> list[ToolkitPlace]:
+    """Every place of a toolkit that cudabuild made, newest first."""
+    folder = context.places.toolkits
+    names = [path.name.removeprefix("cuda-") for path in folder.glob("cuda-*") if path.is_dir()]
+    releases = [name for name in names if re.fullmatch(r"\d+\.\d+", name)]
+    releases.sort(key=lambda name: tuple(map(int, name.split("."))), reverse=True)
+    return [made_place(release, context) for release in releases]
+
+
+def _listed(toolkit: Toolkit) -> Listed:
+    return Listed(
+        toolkit.release, toolkit.version, toolkit.root, toolkit.origin, made=False, missing=tuple(toolkit.missing)
+    )
+
+
+def _listed_made(place: ToolkitPlace, context: Context) -> Listed:
+    origin = "wheels" if from_wheels(place.release) else ORIGIN
+    changed = place.problem()
+    problem = changed.evidence if changed else ""
+    try:
+        toolkit = read_toolkit(_root(place), origin, context.memo)
+    except NoToolkit as error:
+        return Listed(place.release, "", place.final, origin, made=True, problem=problem or error.message)
+    return Listed(
+        toolkit.release,
+        toolkit.version,
+        toolkit.root,
+        origin,
+        made=True,
+        missing=tuple(toolkit.missing),
+        problem=problem,
+    )
+
+
+def _root(place: ToolkitPlace) -> Path:
+    """Where bin and include lie: wheels put them deeper."""
+    return find_installed(place.final) if from_wheels(place.release) else place.final
+
+
+def _view(place: ToolkitPlace, context: Context) -> Path:
+    compiler = None
+    with suppress(NoCompiler):
+        compiler = find_host_compiler(context.environ, context.memo).path
+    toolkit = read_toolkit(_root(place), "wheels", context.memo)
+    with place.locked(context.reporter):
+        return make_view(toolkit, [], _view_folder(place.release, context), compiler=compiler)
+
+
+def _view_folder(release: str, context: Context) -> Path:
+    return context.places.views / f"cuda-{release}"
+
+
+def _size(folder: Path) -> int:
+    return sum(os.lstat(file).st_size for file in _files(folder))
+
+
+def _files(folder: Path) -> Iterator[str]:
+    for top, _folders, names in os.walk(folder):
+        yield from (os.path.join(top, name) for name in names)  # noqa: PTH118 - thousands of them
