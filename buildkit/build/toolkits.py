@@ -30,11 +30,12 @@ def toolkits_here(cuda_home: Path | None, context: Context, *, notes: list[str] 
     """
     found = find_toolkits(context.environ, cuda_home, context.memo, notes=notes)
     known = {os.path.realpath(toolkit.nvcc) for toolkit in found}
-    made = [toolkit for toolkit in _from_archives(context) if os.path.realpath(toolkit.nvcc) not in known]
+    made = [toolkit for toolkit in toolkits_from_archives(context) if os.path.realpath(toolkit.nvcc) not in known]
     return [*found, *made]
 
 
-def _from_archives(context: Context) -> Iterator[Toolkit]:
+def toolkits_from_archives(context: Context) -> Iterator[Toolkit]:
+    """Those that `cudabuild toolkit install` has put together; damaged ones are passed over."""
     for each in installable():
         # Each by its name, and not by listing their folder, so that a receipt depends on no other toolkit.
         place = place_of(each.release, context.places.toolkits)

@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 
 from buildkit.build.context import Context
 from buildkit.build.doctor.seen import Seen, SeenCache, SeenIndex, SeenPython
+from buildkit.build.toolkits import toolkits_from_archives
 from buildkit.errors import CudabuildError, NoTorch, StoreError
 from buildkit.guard.tier import Tier, permitted_tier
 from buildkit.machine.compiler import glibc_version, look_at_compiler
@@ -106,7 +107,9 @@ class Looking:
         )
         self._notes: list[str] = []
         self._gpus = _Later(lambda: visible_gpus(environ, root=root))
-        self._toolkits = _Later(lambda: look_at_toolkits(environ, memo, root=root, notes=self._notes))
+        self._toolkits = _Later(
+            lambda: [*look_at_toolkits(environ, memo, root=root, notes=self._notes), *toolkits_from_archives(here)]
+        )
         self._compiler = _Later(lambda: look_at_compiler(environ, memo))
         self._python = _Later(lambda: _python(here, python))
         self._cache = _Later(lambda: _cache(context, outside.free))

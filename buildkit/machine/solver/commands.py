@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from buildkit.machine.facts import TorchRelease, short_release
+from buildkit.machine.installable import find_installable
 from buildkit.machine.solver.answer import Change, Way
 from buildkit.machine.solver.host import Host, HostCompiler, HostToolkit, HostTorch, Place
 from buildkit.machine.target import Target, torch_arch_list
@@ -98,13 +99,17 @@ def _home(release: str) -> str:
 
 
 def install_toolkit(release: str, place: Place) -> Change:
-    """A toolkit alone. Never ``cuda`` or ``cuda-drivers``: they bring a driver, which breaks the one of WSL2."""
+    """A toolkit alone, without root where that can be had.
+
+    Never ``cuda`` or ``cuda-drivers``: they bring a driver, which breaks the one of WSL2.
+    """
+    ours = (Way("cudabuild", (f"cudabuild toolkit install {release}",)),) if find_installable(release) else ()
     if place == "slurm":
         way = Way("module", (f"module load cuda/{release}",))
     else:
         install = f"{_sudo(place)}apt-get install cuda-toolkit-{release.replace('.', '-')}"
         way = Way("apt", (install, f"export CUDA_HOME={_home(release)}"))
-    return Change("toolkit", f"Get the CUDA {release} toolkit.", (way,))
+    return Change("toolkit", f"Get the CUDA {release} toolkit.", (*ours, way))
 
 
 def _sudo(place: Place) -> str:
