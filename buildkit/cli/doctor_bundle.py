@@ -17,6 +17,7 @@ from buildkit.build.doctor.redact import Redactor, redactor_for
 from buildkit.cli.doctor_page import doctor_lines
 from buildkit.cli.doctor_schema import DoctorObject
 from buildkit.errors import StoreError
+from buildkit.process import SECRET_NAME
 from buildkit.report.canvas import text_of
 from buildkit.store.builds import BuildRecords
 from buildkit.store.disk import disk_causes
@@ -28,7 +29,8 @@ MOST_LOG = 1 << 20
 """Bytes of the last build's log that go along: its end."""
 
 _TELLING = re.compile(
-    r"(CUDA|CUDABUILD|NVCC|NVIDIA|TORCH|SLURM|CONDA|VIRTUAL|PIP|UV|CMAKE|SKBUILD|MAX|OMP|LD|NINJA)_?\w*|"
+    r"(CUDA|CUDABUILD|NVCC|NVIDIA|TORCH|CONDA|VIRTUAL|PIP|UV|CMAKE|SKBUILD|MAX|OMP|LD|NINJA)_\w*|"
+    r"SLURM_(CPUS|MEM|GPUS|JOB_ID|JOB_GPUS|NTASKS|NNODES|TASKS)\w*|CUDACXX|CUDAARCHS|"
     r"PATH|CC|CXX|CFLAGS|CXXFLAGS|LDFLAGS|LANG|LC_ALL|SHELL|TERM|WSL_DISTRO_NAME|container"
 )
 """Variables that bear on builds; no other is looked at."""
@@ -53,8 +55,9 @@ def write_bundle(file: Path, found: DoctorObject, context: Context) -> None:
 
 
 def environment_text(environ: Mapping[str, str]) -> str:
-    """``NAME=value`` lines of the variables that bear on builds."""
-    return "\n".join(f"{name}={environ[name]}" for name in sorted(environ) if _TELLING.fullmatch(name))
+    """``NAME=value`` lines of the variables that bear on builds; values of those named like secrets are left out."""
+    told = {name: environ[name] for name in sorted(environ) if _TELLING.fullmatch(name)}
+    return "\n".join(f"{name}={'***' if SECRET_NAME.search(name) else value}" for name, value in told.items())
 
 
 def _redactor(context: Context) -> Redactor:
@@ -81,7 +84,7 @@ def _last_build(context: Context) -> dict[str, str]:
     if not records:
         return {}
     record = records[0]
-    texts = {"build.json": record.model_dump_json(by_alias=True, indent=1)}
+    texts = {"build.json": record.model_dump_json(by_alias=True, indent=1, exclude={"process"})}
     log = Path(record.log) if record.log else None
     if log is not None and log.is_file():
         with log.open("rb") as stream:

@@ -69,6 +69,12 @@ def test_the_docs_show_that_screen(name: str) -> None:
     assert (SCREENS / f"{name}.txt").read_text("utf-8") in (DOCS / "reference" / "doctor.md").read_text("utf-8")
 
 
+def test_the_guide_shows_a_part_of_one() -> None:
+    guide = (DOCS / "how-to" / "is-this-machine-able.md").read_text("utf-8")
+    (part,) = [block for block in re.findall(r"```\n(.*?)```", guide, re.DOTALL) if block.startswith("verdict")]
+    assert part in (SCREENS / "wsl2.txt").read_text("utf-8")
+
+
 @pytest.mark.parametrize("name", HOSTS)
 def test_the_screen_is_one_screen(name: str, seen: dict[str, DoctorObject]) -> None:
     typed = {line for note in seen[name].notes for line in note.lines}
@@ -455,6 +461,8 @@ def secret_host(host: SimulatedHost) -> dict[str, str]:
         "HOSTNAME": "buildbox.lab.example",
         "PIP_INDEX_URL": "https://annabel:s3cr3t-word@index.example/simple",
         "CUDABUILD_TOKEN": "tok-0123456789abcdef",
+        "UV_PUBLISH_PASSWORD": "pw1",
+        "SLURM_JOB_ACCOUNT": "smithlab",
         "HTTPS_PROXY": "http://proxy.lab.example:3128",
         "SLURM_SUBMIT_HOST": "login7",
     }
@@ -487,7 +495,7 @@ def test_a_bundle_names_nobody(host: SimulatedHost, tmp_path: Path) -> None:
     assert {"doctor.json", "doctor.txt", "environment.txt", "version.txt", "build.json", "build.log"} == texts.keys()
     whole = "\n".join(texts.values())
     for secret in ("annabel", "buildbox", "lab.example", "s3cr3t", "tok-0123", "abcdefgh12345", "ghp_", "login7",
-                   "10.1.2.3", "a.b@", "home/ann", "index.example"):  # fmt: skip
+                   "10.1.2.3", "a.b@", "home/ann", "index.example", "pw1", "smithlab"):  # fmt: skip
         assert secret not in whole, secret
     assert "nvcc 13.0.88 gcc 12.2.0 compute_86 error: cusparse.h: No such file or directory" in texts["build.log"]
     assert "in ~/src as USER on HOST, HOST" in texts["build.log"]

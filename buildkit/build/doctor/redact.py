@@ -19,18 +19,22 @@ _LEAST_NAME = 3
 _LEAST_SECRET = 6
 """Characters of a value that is taken for a secret wherever it stands: shorter ones stand everywhere."""
 
-_HOMES = re.compile(r"/(?:home|Users|export/home)/[^/\s:'\"]+|/root(?=[/\s:'\"]|$)")
+_HOMES = re.compile(
+    r"/(?:home|Users|export/home)/[^/\s:'\"]+|/root(?=[/\s:'\"]|$)|(?<=:)\\{1,2}Users\\{1,2}[^\\\s:'\"]+", re.IGNORECASE
+)
 _SERVERS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^/\s'\"<>]+", re.IGNORECASE)
 _GIT = re.compile(r"\b[\w.-]+@[\w.-]+:(?=[\w./~-])")
 _MAIL = re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b")
 _IPV4 = re.compile(r"(?<![\w.+-])(?:\d{1,3}\.){3}\d{1,3}(?![\w.]*\w)")
-_HOST_WORDS = re.compile(r"(?P<before>\bhost(?:name)?\s*[=:]\s*['\"]?)(?P<host>[\w-]+(?:\.[\w-]+)+)", re.IGNORECASE)
+_HOST_WORDS = re.compile(
+    r"(?P<before>(?:\bhost(?:name)?\s*[=:]|\bhostname\s|\bresolve host\s)\s*['\"]?)[\w-]+(?:\.[\w-]+)+", re.IGNORECASE
+)
 _TOKENS = re.compile(
     r"\b(?:gh[pousr]_\w{16,}|github_pat_\w{20,}|glpat-[\w-]{16,}|hf_\w{16,}|pypi-[\w-]{16,}|sk-[\w-]{16,}|"
     r"xox[abprs]-[\w-]{10,}|AKIA[0-9A-Z]{12,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*)"
 )
 _NAMED_SECRETS = re.compile(
-    r"(?P<name>\b[\w-]*(?:token|secret|passw(?:or)?d|api[_-]?key|credential)[\w-]*['\"]?\s*[=:]\s*['\"]?|"
+    r"(?P<name>\b[\w-]*(?:token|secret|passw(?:or)?d|api[_-]?key|credential|signature)[\w-]*['\"]?\s*[=:]\s*['\"]?|"
     r"\b(?:bearer|basic)\s+)(?P<value>[^\s'\"]{4,})",
     re.IGNORECASE,
 )
