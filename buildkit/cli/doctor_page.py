@@ -141,7 +141,10 @@ def _toolkit(toolkit: ToolkitObject) -> str:
 def _no_toolkit(machine: MachineObject) -> str:
     if machine.system.jetson:
         return "none here: JetPack brings it (sudo apt-get install nvidia-jetpack)"
-    return "none here: 13.x is made from package-index wheels when it is needed"
+    return (
+        "none here: 13.x is made from package-index wheels when it is needed, 11.8 to 12.9 is what "
+        "`cudabuild toolkit install` gets"
+    )
 
 
 def _torch(machine: MachineObject) -> str:

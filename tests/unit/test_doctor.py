@@ -409,6 +409,15 @@ def test_a_toolkit_that_is_here_is_named_by_its_place(host: SimulatedHost) -> No
     assert first.lines == ["cudabuild build RECIPE --cuda-home /apps/cuda/12.8"]
 
 
+def test_without_a_toolkit_both_ways_to_one_are_told(host: SimulatedHost) -> None:
+    (host.root / "usr/local/cuda-12.8/bin/nvcc").unlink()
+    found = looked_at(host)
+    assert [one.cause for one in found.findings] == ["no-toolkit"]
+    lines = [line for change in found.advice[0].changes for way in change.ways for line in way.lines]
+    assert lines[:2] == ["cudabuild toolkit install 12.8", "sudo apt-get install cuda-toolkit-12-8"]
+    assert "`cudabuild toolkit install`" in screen(found)
+
+
 def test_no_headers_no_compiler_no_space(host: SimulatedHost) -> None:
     (host.root / "usr/include/python3.12/Python.h").unlink()
     (host.root / "usr/bin/g++").unlink()

@@ -107,9 +107,7 @@ class Looking:
         )
         self._notes: list[str] = []
         self._gpus = _Later(lambda: visible_gpus(environ, root=root))
-        self._toolkits = _Later(
-            lambda: [*look_at_toolkits(environ, memo, root=root, notes=self._notes), *toolkits_from_archives(here)]
-        )
+        self._toolkits = _Later(lambda: _toolkits(here, root, self._notes))
         self._compiler = _Later(lambda: look_at_compiler(environ, memo))
         self._python = _Later(lambda: _python(here, python))
         self._cache = _Later(lambda: _cache(context, outside.free))
@@ -159,6 +157,14 @@ def _remembered(memo: Memo, kind: str, file: Path, find: Callable[[], str]) -> s
     found = find()
     memo.put(kind, str(file), identity, found)
     return found
+
+
+def _toolkits(context: Context, root: Path, notes: list[str]) -> list[Toolkit]:
+    """Those of the machine, then those that cudabuild put together, each once."""
+    found = look_at_toolkits(context.environ, context.memo, root=root, notes=notes)
+    known = {os.path.realpath(toolkit.nvcc) for toolkit in found}
+    made = (toolkit for toolkit in toolkits_from_archives(context) if os.path.realpath(toolkit.nvcc) not in known)
+    return [*found, *made]
 
 
 def _python(context: Context, python: Path | None) -> SeenPython:
