@@ -33,7 +33,10 @@ from buildkit.build.resuming import OBJECTS
 TARGET = "7.5"
 SOURCES = {".c", ".cc", ".cpp", ".cxx", ".cu"}
 _COMPILER = re.compile(r'execve\("[^"]*/(?P<name>cicc|cc1plus|cc1)"')
-_SOURCE = re.compile(r'(?:"--orig_src_path_name", |"-quiet",? .*?)"(?P<path>[^"]*/builds/[^"]*\.(?:cu|cpp|cc|cxx|c))"')
+_SOURCE = re.compile(
+    r'(?:"--orig_src_path_name", |"-quiet",? .*?)"(?P<path>(?:[^"]*/builds/|(?![-/]))[^"]*\.(?:cu|cpp|cc|cxx|c))"'
+)
+"""Below a build's folder, or as a name within it: distutils names sources that way."""
 
 
 class Trial:
