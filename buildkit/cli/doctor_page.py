@@ -121,7 +121,7 @@ def _why(machine: MachineObject) -> str:
 def _driver(machine: MachineObject) -> str:
     gpus = machine.gpus
     if gpus.driver is None:
-        return "JetPack's" if machine.system.jetson else "none here"
+        return "JetPack's" if machine.system.jetson else "of no known version" if gpus.visible else "none here"
     whose = " (the one of Windows)" if machine.system.wsl2 else ""
     runs = f": runs CUDA {', '.join(str(number) for number in gpus.runs)}" if gpus.runs else ""
     more = [one for one in toolkit_table().series if gpus.runs and one.major == max(gpus.runs) + 1]

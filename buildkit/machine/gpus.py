@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,11 @@ from buildkit.machine.facts import gpu_table
 from buildkit.machine.names import capability_of_device
 from buildkit.machine.target import Capability, read_notation
 from buildkit.machine.visible_devices import Device, choose
-from buildkit.process import ProgramFailed, run
+from buildkit.process import ProgramFailed, ProgramTimedOut, run
 
 _SMI_SECONDS = 20.0
+_LEAST_SECONDS = 0.05
+_DRIVER = re.compile(r"[0-9]{3,4}(\.[0-9]+)+")
 _NVML = "libnvidia-ml.so.1"
 _SIGNS = ("dev/nvidiactl", "dev/nvidia0", "proc/driver/nvidia/version", "dev/dxg", "usr/lib/wsl/lib/libcuda.so.1")
 
@@ -42,12 +45,14 @@ class Gpus:
     """The visible GPUs in CUDA_VISIBLE_DEVICES' order, the driver's version, and who answered.
 
     ``source`` is ``nvml``, ``nvidia-smi``, ``jetson`` or ``none``; ``notes`` say what was hidden or not understood.
+    ``silent`` is the one of them that says who did not answer in time; empty where everybody did.
     """
 
     gpus: tuple[Gpu, ...]
     driver: str | None
     source: str
     notes: tuple[str, ...] = ()
+    silent: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,18 +60,23 @@ class _Answer:
     devices: tuple[Device, ...]
     driver: str | None = None
     notes: tuple[str, ...] = ()
+    silent: str = ""
 
 
-def visible_gpus(environ: Mapping[str, str], *, root: Path = Path("/")) -> Gpus:
-    """The GPUs here, after CUDA_VISIBLE_DEVICES. Never raises: what does not answer becomes a note."""
+def visible_gpus(environ: Mapping[str, str], *, root: Path = Path("/"), patience: float = _SMI_SECONDS) -> Gpus:
+    """The GPUs here, after CUDA_VISIBLE_DEVICES. Never raises: what does not answer becomes a note.
+
+    ``patience`` in seconds, for all that nvidia-smi is asked.
+    """
     notes: list[str] = []
-    driver = None
-    for source, answer in _answers(environ, root):
+    driver, silent = None, ""
+    for source, answer in _answers(environ, root, patience):
         driver = driver or answer.driver
         if answer.devices:  # why an earlier source did not answer is of no interest then
-            return _visible(answer.devices, driver, source, environ)
+            return _visible(answer, driver, source, environ)
         notes += answer.notes
-    return Gpus((), driver, "none", tuple(notes))
+        silent = silent or answer.silent
+    return Gpus((), driver, "none", tuple(notes), silent)
 
 
 def driver_here(root: Path = Path("/")) -> bool:
@@ -74,16 +84,17 @@ def driver_here(root: Path = Path("/")) -> bool:
     return any((root / sign).exists() for sign in _SIGNS)
 
 
-def _answers(environ: Mapping[str, str], root: Path) -> Iterator[tuple[str, _Answer]]:
+def _answers(environ: Mapping[str, str], root: Path, patience: float) -> Iterator[tuple[str, _Answer]]:
     smi = _nvidia_smi(environ, root)
     if smi is not None or driver_here(root):
         yield "nvml", _ask_nvml(root)
     if smi is not None:
-        yield "nvidia-smi", _ask_nvidia_smi(smi, environ)
+        yield "nvidia-smi", _ask_nvidia_smi(smi, environ, patience)
     yield "jetson", _read_jetson(root)
 
 
-def _visible(devices: tuple[Device, ...], driver: str | None, source: str, environ: Mapping[str, str]) -> Gpus:
+def _visible(answer: _Answer, driver: str | None, source: str, environ: Mapping[str, str]) -> Gpus:
+    devices = answer.devices
     pci_order = environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
     positions, hidden = choose(environ.get("CUDA_VISIBLE_DEVICES"), devices, pci_order=pci_order)
     gpus = []
@@ -93,7 +104,7 @@ def _visible(devices: tuple[Device, ...], driver: str | None, source: str, envir
             hidden.append(f"{device.name}: its compute capability is not known; name it with --target.")
         else:
             gpus.append(Gpu(device.name, device.uuid, device.capability, position))
-    return Gpus(tuple(gpus), driver, source, tuple(hidden))
+    return Gpus(tuple(gpus), driver, source, (*hidden, *answer.notes))
 
 
 def _ask_nvml(root: Path) -> _Answer:
@@ -175,26 +186,46 @@ def _nvidia_smi(environ: Mapping[str, str], root: Path) -> Path | None:
     return Path(on_path) if on_path else None
 
 
-def _ask_nvidia_smi(smi: Path, environ: Mapping[str, str]) -> _Answer:
+def _ask_nvidia_smi(smi: Path, environ: Mapping[str, str], patience: float) -> _Answer:
     """One query; 470 drivers refuse ``compute_cap``, so their GPUs are told by name."""
+    deadline = time.monotonic() + patience
     try:
         try:
-            lines = _query(smi, "name,uuid,compute_cap,driver_version", environ)
+            lines = _query(smi, "name,uuid,compute_cap,driver_version", environ, deadline)
+        except ProgramTimedOut:  # it would not answer a shorter question either
+            raise
         except ProgramFailed as error:
             if "compute_cap" not in error.output:
                 raise
-            lines = _query(smi, "name,uuid,driver_version", environ)
-        partitions = _listed_partitions(smi, environ)
+            lines = _query(smi, "name,uuid,driver_version", environ, deadline)
+        partitions = _listed_partitions(smi, environ, deadline)
+    except ProgramTimedOut:
+        silent = f"{smi} did not answer within {patience:g} s."
+        return _Answer((), notes=(silent,), silent=silent)
     except ProgramFailed as error:
         return _Answer((), notes=(f"{smi} does not answer: {error.evidence or error.message}",))
     rows = [[cell.strip() for cell in line.split(",")] for line in lines if line.count(",") >= 2]
     devices = tuple(Device(row[0], row[1], _row_capability(row), partitions.get(row[1], ())) for row in rows)
-    return _Answer(devices, rows[0][-1] if rows else None)
+    return _Answer(devices, *_told_driver(smi, [row[-1] for row in rows]))
 
 
-def _query(smi: Path, fields: str, environ: Mapping[str, str]) -> list[str]:
+def _told_driver(smi: Path, cells: list[str]) -> tuple[str | None, tuple[str, ...]]:
+    """The first that is a driver's version, such as ``570.86.15``; else what is to be said of it."""
+    driver = next((cell for cell in cells if _DRIVER.fullmatch(cell)), None)
+    if driver is None and cells:
+        return None, (f"{smi} tells no version of the driver: it says {cells[0]!r}.",)
+    return driver, ()
+
+
+def _query(smi: Path, fields: str, environ: Mapping[str, str], deadline: float) -> list[str]:
     command = [str(smi), f"--query-gpu={fields}", "--format=csv,noheader"]
-    return run(command, env={**environ, "LC_ALL": "C.UTF-8"}, timeout=_SMI_SECONDS).stdout.splitlines()
+    return _smi_says(command, {**environ, "LC_ALL": "C.UTF-8"}, deadline)
+
+
+def _smi_says(command: list[str], environ: Mapping[str, str], deadline: float) -> list[str]:
+    """Its lines, by this time of ``time.monotonic``; raises ProgramFailed."""
+    left = max(_LEAST_SECONDS, deadline - time.monotonic())
+    return run(command, env=environ, timeout=left).stdout.splitlines()
 
 
 def _row_capability(row: list[str]) -> Capability | None:
@@ -202,13 +233,13 @@ def _row_capability(row: list[str]) -> Capability | None:
     return target.capability if target else capability_of_device(row[0])
 
 
-def _listed_partitions(smi: Path, environ: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+def _listed_partitions(smi: Path, environ: Mapping[str, str], deadline: float) -> dict[str, tuple[str, ...]]:
     """MIG UUIDs by GPU UUID, asked only where CUDA_VISIBLE_DEVICES names a partition."""
     if "MIG-" not in environ.get("CUDA_VISIBLE_DEVICES", ""):
         return {}
     found: dict[str, tuple[str, ...]] = {}
     gpu = ""
-    for line in run([str(smi), "-L"], env=dict(environ), timeout=_SMI_SECONDS).stdout.splitlines():
+    for line in _smi_says([str(smi), "-L"], environ, deadline):
         match = re.search(r"UUID: ((?:GPU|MIG)-[^)\s]+)", line)
         if match and match[1].startswith("GPU-"):
             gpu = match[1]

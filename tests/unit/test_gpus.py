@@ -6,6 +6,7 @@ drivers named in each test and print what those print. The root folder holds the
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -172,6 +173,29 @@ def test_an_nvidia_smi_without_a_driver_is_a_note(tmp_path: Path) -> None:
     gpus = visible_gpus({"PATH": str(tmp_path / "bin")}, root=tmp_path)
     assert (gpus.gpus, gpus.source) == ((), "none")
     assert "communicate with the NVIDIA driver" in " ".join(gpus.notes)
+
+
+def test_an_nvidia_smi_that_hangs_is_asked_once(tmp_path: Path) -> None:
+    # stands for the nvidia-smi of a driver that lost its GPU: it waits for what never comes
+    os.mkfifo(tmp_path / "never")
+    asked = tmp_path / "asked"
+    make_smi(tmp_path / "bin/nvidia-smi", f"echo \"$1\" >>'{asked}'; read line <'{tmp_path}/never'")
+    gpus = visible_gpus({"PATH": str(tmp_path / "bin")}, root=tmp_path, patience=0.2)
+    assert gpus.silent == f"{tmp_path}/bin/nvidia-smi did not answer within 0.2 s."
+    assert gpus.silent in gpus.notes
+    assert "name,uuid,driver_version" not in (asked.read_text("utf-8") if asked.exists() else "")
+
+
+def test_what_is_no_version_of_a_driver_is_passed_over(tmp_path: Path) -> None:
+    garbage = r"\377\376, banana, 99.99.99, 1e9\n"
+    good = r"NVIDIA A100-SXM4-80GB, GPU-aaaa, 8.0, 580.65.06\n"
+    make_smi(tmp_path / "bin/nvidia-smi", f"printf '{garbage}{good}'")
+    gpus = visible_gpus({"PATH": str(tmp_path / "bin")}, root=tmp_path)
+    assert (gpus.driver, seen(gpus)) == ("580.65.06", [(1, (8, 0))])
+    make_smi(tmp_path / "bin/nvidia-smi", "echo 'NVIDIA A100-SXM4-80GB, GPU-aaaa, 8.0, [N/A]'")
+    gpus = visible_gpus({"PATH": str(tmp_path / "bin")}, root=tmp_path)
+    assert (gpus.driver, seen(gpus)) == (None, [(0, (8, 0))])
+    assert "no version of the driver: it says '[N/A]'" in gpus.notes[0]
 
 
 def test_in_wsl2_its_own_nvidia_smi_wins_over_the_one_on_path(tmp_path: Path) -> None:
