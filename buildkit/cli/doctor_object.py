@@ -186,6 +186,7 @@ def _gpus(seen: Seen) -> GpusObject:
         driver=seen.gpus.driver,
         runs=driver_runs(seen),
         source=seen.gpus.source,
+        silent=seen.gpus.silent,
     )
 
 

@@ -121,7 +121,7 @@ def _why(machine: MachineObject) -> str:
 def _driver(machine: MachineObject) -> str:
     gpus = machine.gpus
     if gpus.driver is None:
-        return "JetPack's" if machine.system.jetson else "of no known version" if gpus.visible else "none here"
+        return _no_driver(machine)
     whose = " (the one of Windows)" if machine.system.wsl2 else ""
     runs = f": runs CUDA {', '.join(str(number) for number in gpus.runs)}" if gpus.runs else ""
     more = [one for one in toolkit_table().series if gpus.runs and one.major == max(gpus.runs) + 1]
@@ -129,6 +129,14 @@ def _driver(machine: MachineObject) -> str:
         f"; CUDA {one.major} takes {one.windows if machine.system.wsl2 else one.driver} or newer" for one in more
     )
     return f"{gpus.driver}{whose}{runs}{takes}"
+
+
+def _no_driver(machine: MachineObject) -> str:
+    if machine.system.jetson:
+        return "JetPack's"
+    if machine.gpus.silent:
+        return "does not answer"
+    return "of no known version" if machine.gpus.visible else "none here"
 
 
 def _toolkit(toolkit: ToolkitObject) -> str:

@@ -78,6 +78,7 @@ class GpusObject(JsonModel):
     driver: str | None = Field(description="The driver's version; under WSL2 the one of Windows.")
     runs: list[int] = Field(description="CUDA majors whose code this driver runs; empty where there is none.")
     source: str = Field(description="Who told: `nvml`, `nvidia-smi`, `jetson` or `none`.")
+    silent: str = Field(description="Who did not answer in time; empty where everybody did.")
 
 
 class LimitsObject(JsonModel):

@@ -6,6 +6,7 @@ The machines are made by tests/helpers/simulated_hosts.py; the detection itself 
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 import zipfile
@@ -259,6 +260,39 @@ def test_who_does_not_answer_is_not_waited_for(host: SimulatedHost, monkeypatch:
     found = look.Looking(host.context(), None, root=host.root, outside=replace(host.outside(), reach=reach)).seen()
     assert (found.index.reach.outcome, answered.is_set()) == ("silent", False)
     answered.set()
+
+
+def test_a_driver_that_hangs_is_a_finding(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look, "LONGEST", 0.0)
+    monkeypatch.setattr(look, "_GRACE", 30.0)
+    host.write("nvml", "error 18\n")
+    os.mkfifo(host.root / "never")
+    host.program("usr/bin/nvidia-smi", f"read line <'{host.root}/never'")
+    found = looked_at(host)
+    (silent,) = [one for one in found.findings if one.cause == "driver-silent"]
+    assert (silent.text, silent.blocking) == ("/usr/bin/nvidia-smi did not answer within 0 s.", False)
+    assert silent.hint.startswith("nvidia-smi ")
+    assert silent.text not in [note.text for note in found.notes]
+    assert re.search(r"(?m)^driver +does not answer$", screen(found))
+
+
+def test_no_program_of_the_machine_is_waited_for_without_end(
+    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(look, "LONGEST", 0.0)
+    monkeypatch.setattr(look, "_GRACE", 0.0)
+    go_on = threading.Event()
+    for part in ("visible_gpus", "look_at_toolkits", "look_at_compiler", "_python"):
+        monkeypatch.setattr(look, part, lambda *_args, **_more: go_on.wait())
+    found = looked_at(host)
+    go_on.set()
+    told = {one.text: (one.cause, one.blocking) for one in found.findings if "did not answer within" in one.text}
+    assert told == {
+        "NVIDIA's driver did not answer within 0 s.": ("driver-silent", False),
+        "The Python here did not answer within 0 s.": ("machine", True),
+        "An nvcc here did not answer within 0 s.": ("machine", False),
+        "The C++ compiler here did not answer within 0 s.": ("machine", True),
+    }
 
 
 # a package

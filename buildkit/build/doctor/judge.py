@@ -78,6 +78,9 @@ def _verdict(findings: tuple[Finding, ...]) -> Verdict:
 
 def _troubles(seen: Seen) -> Iterator[Finding]:
     """What was looked for and is not there, or does not answer."""
+    if seen.gpus.silent:
+        hint = "nvidia-smi   # where it hangs, too, its driver does: sudo dmesg | grep NVRM"
+        yield Finding("plan", "driver-silent", seen.gpus.silent, hint, blocking=False)
     for part, error in seen.troubles.items():
         step = _BESIDE.get(part)
         yield Finding(step or "plan", error.kind, error.message, error.hint, blocking=step is not None)

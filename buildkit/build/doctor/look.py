@@ -18,10 +18,10 @@ from typing import Generic, TypeVar
 from buildkit.build.context import Context
 from buildkit.build.doctor.seen import Seen, SeenCache, SeenIndex, SeenPython
 from buildkit.build.toolkits import toolkits_from_archives
-from buildkit.errors import CudabuildError, NoTorch, StoreError
+from buildkit.errors import CudabuildError, MachineError, NoTorch, StoreError
 from buildkit.guard.tier import Tier, permitted_tier
 from buildkit.machine.compiler import glibc_version, look_at_compiler
-from buildkit.machine.gpus import visible_gpus
+from buildkit.machine.gpus import Gpus, visible_gpus
 from buildkit.machine.identity import Memo, identity_or_none
 from buildkit.machine.interpreter import active_interpreter
 from buildkit.machine.limits import read_limits
@@ -36,6 +36,8 @@ from buildkit.store.store import Store
 
 PATIENCE = 0.5
 """Seconds for the index, for Windows and for the guard's supervisor: more would make people wait."""
+LONGEST = 10.0
+"""Seconds for this machine's own programs (nvidia-smi, nvcc, the compiler, Python), which a cold disk makes slow."""
 _GRACE = 0.1
 """Seconds more, in which what took too long is ended and told."""
 
@@ -74,10 +76,14 @@ class _Later(Generic[_Value]):
             raise self._error
         return self._found[0]
 
-    def value_until(self, deadline: float, otherwise: _Value) -> _Value:
-        """The same by that time of ``time.monotonic``, else ``otherwise``."""
+    def value_until(self, deadline: float, otherwise: _Value | CudabuildError) -> _Value:
+        """The same by that time of ``time.monotonic``, else ``otherwise``, which is raised if it is an error."""
         self._thread.join(max(0.0, deadline - time.monotonic()))
-        return otherwise if self._thread.is_alive() else self.value()
+        if not self._thread.is_alive():
+            return self.value()
+        if isinstance(otherwise, CudabuildError):
+            raise otherwise
+        return otherwise
 
 
 class Looking:
@@ -98,6 +104,7 @@ class Looking:
         environ, memo = self._environ, context.memo
         here = replace(context, environ=environ)
         self._deadline = time.monotonic() + PATIENCE + _GRACE
+        self._last = time.monotonic() + LONGEST + _GRACE
         self._index = _Later(lambda: outside.reach(context.index, PATIENCE, partial(_remembered, memo)))
         self._tier = _Later(lambda: outside.tier(environ, PATIENCE))
         self._windows = (
@@ -106,7 +113,7 @@ class Looking:
             else None
         )
         self._notes: list[str] = []
-        self._gpus = _Later(lambda: visible_gpus(environ, root=root))
+        self._gpus = _Later(lambda: visible_gpus(environ, root=root, patience=LONGEST))
         self._toolkits = _Later(lambda: _toolkits(here, root, self._notes))
         self._compiler = _Later(lambda: look_at_compiler(environ, memo))
         self._python = _Later(lambda: _python(here, python))
@@ -124,11 +131,11 @@ class Looking:
             skipped=self._skipped,
             limits=read_limits(self._environ, root=self._root),
             glibc=_or_none("glibc", lambda: glibc_version(self._root), troubles),
-            gpus=self._gpus.value(),
-            python=_or_none("python", self._python.value, troubles),
-            toolkits=tuple(_or_none("toolkits", self._toolkits.value, troubles) or _NONE),
+            gpus=self._gpus.value_until(self._last, _silent_driver()),
+            python=self._part("python", self._python, troubles),
+            toolkits=tuple(self._part("toolkits", self._toolkits, troubles) or _NONE),
             toolkit_notes=tuple(self._notes),
-            compiler=_or_none("compiler", self._compiler.value, troubles),
+            compiler=self._part("compiler", self._compiler, troubles),
             cache=self._cache.value(),
             index=SeenIndex(self._context.index.described(), self._index.value_until(deadline, late)),
             tier=self._tier.value_until(deadline, unknown),
@@ -138,7 +145,25 @@ class Looking:
         )
 
 
+    def _part(self, name: str, part: _Later[_Value], troubles: dict[str, CudabuildError]) -> _Value | None:
+        """A part by the last moment; None where it is missing or silent, which ``troubles`` then says."""
+        return _or_none(name, lambda: part.value_until(self._last, _silent(name)), troubles)
+
+
 _NONE: tuple[Toolkit, ...] = ()
+_ASKED = {"python": "The Python here", "toolkits": "An nvcc here", "compiler": "The C++ compiler here"}
+
+
+def _silent(name: str) -> MachineError:
+    return MachineError(
+        f"{_ASKED[name]} did not answer within {LONGEST:g} s.",
+        hint="cudabuild doctor   # once more, if a disk was slow; else see whether it answers --version",
+    )
+
+
+def _silent_driver() -> Gpus:
+    text = f"NVIDIA's driver did not answer within {LONGEST:g} s."
+    return Gpus((), None, "none", (text,), silent=text)
 
 
 def _or_none(name: str, find: Callable[[], _Value], troubles: dict[str, CudabuildError]) -> _Value | None:
