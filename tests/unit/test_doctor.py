@@ -5,6 +5,7 @@ The machines are made by tests/helpers/simulated_hosts.py; the detection itself 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -31,6 +32,8 @@ from buildkit.machine.windows import POWERSHELL
 from buildkit.recipe.model import BuildSection
 from buildkit.source.index_settings import IndexSettings
 from buildkit.source.reach import Reach
+from buildkit.store.model import Entry
+from buildkit.store.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -483,11 +486,44 @@ def test_an_exported_list_that_misses_the_gpu_is_a_finding(host: SimulatedHost) 
     assert [one.cause for one in found.findings if one.blocking] == ["targets-disagree"]
 
 
-def test_a_stored_wheel_that_is_gone_is_told(host: SimulatedHost) -> None:
+def stored(store: Store, wheel: Path) -> Entry:
+    """A wheel, of which only its bytes are of interest."""
+    wheel.write_bytes(b"a wheel")
+    entry = Entry(
+        key="b1-a", family="f1-a", recipe="thing", version="1.0", build="20261121-3f2a", created="2026-11-21T06:00:00Z",
+        filename=wheel.name, sha256=hashlib.sha256(b"a wheel").hexdigest(), size=7, inputs={}, verdict={}, plan={},
+        seconds=1.0,
+    )  # fmt: skip
+    return store.put(wheel, entry)
+
+
+def test_a_stored_wheel_that_is_gone_is_told(host: SimulatedHost, tmp_path: Path) -> None:
+    entry = stored(host.context().store, tmp_path / "thing-1.0-py3-none-any.whl")
+    assert (looked_at(host).machine.cache.wheels, looked_at(host).machine.cache.damaged) == (1, [])
+    host.context().store.wheel(entry).unlink()
+    found = looked_at(host)
+    assert found.machine.cache.damaged == [entry.filename]
+    (finding,) = found.findings
+    assert (finding.text, finding.hint) == (f"Not as it was stored: {entry.filename}.", "cudabuild cache verify")
+    assert not finding.blocking
+
+
+def test_a_cache_that_is_a_file_is_in_the_way(host: SimulatedHost) -> None:
+    host.write("home/ann/.cache/cudabuild", "a file where a folder should be")
+    found = looked_at(host)
+    assert (found.verdict, found.machine.cache.writable, found.machine.cache.damaged) == ("cannot", False, [])
+    assert [(one.cause, one.text) for one in found.findings] == [
+        ("read-only-cache", "The cache /home/ann/.cache/cudabuild cannot be a folder: a file is in its place.")
+    ]
+
+
+def test_a_store_that_cannot_be_read_is_no_damaged_wheel(host: SimulatedHost) -> None:
     host.write("home/ann/.cache/cudabuild/store/entries", "a file where a folder should be")
     found = looked_at(host)
-    assert found.machine.cache.damaged
-    assert "cudabuild cache verify" in [finding.hint for finding in found.findings]
+    assert found.machine.cache.damaged == []
+    ((cause, text, hint),) = [(one.cause, one.text, one.hint) for one in found.findings if one.blocking]
+    assert (cause, text) == ("store", "/home/ann/.cache/cudabuild/store cannot be a folder")
+    assert "CUDABUILD_CACHE" in hint
 
 
 def test_a_recipes_default_memory_is_what_is_taken_without_a_recipe() -> None:

@@ -128,8 +128,11 @@ def _cache(seen: Seen) -> Iterator[Finding]:
     cache = seen.cache
     folder = seen.shown(cache.folder)
     if not cache.writable:
+        why = "is not this user's to write" if cache.is_folder else "cannot be a folder: a file is in its place"
         hint = "set CUDABUILD_CACHE to a folder of your own"
-        yield Finding("cache", "read-only-cache", f"The cache {folder} is not this user's to write.", hint)
+        yield Finding("cache", "read-only-cache", f"The cache {folder} {why}.", hint)
+    elif (error := cache.unreadable) is not None:
+        yield Finding("cache", error.kind, error.message, error.hint)
     if cache.free < LEAST_FREE:
         text = f"{readable_size(cache.free)} are free for the cache {folder}: torch and a toolkit take about 10 GiB."
         yield Finding("cache", "disk-full", text, "free some space, or set CUDABUILD_CACHE", blocking=False)

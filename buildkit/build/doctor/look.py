@@ -9,7 +9,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from buildkit.machine.windows import Windows, read_windows
 from buildkit.source.index_settings import IndexSettings
 from buildkit.source.reach import Reach, Remember, reach
 from buildkit.store.disk import free_bytes
+from buildkit.store.model import Entry
 from buildkit.store.store import Store
 
 PATIENCE = 0.5
@@ -212,18 +213,20 @@ def _setuptools(folders: tuple[Path, ...]) -> str | None:
 
 def _cache(context: Context, free: Callable[[Path], int]) -> SeenCache:
     folder = context.places.cache
-    existing = next(place for place in (folder, *folder.parents) if place.exists())
-    wheels, damaged = _stored(context.store)
-    return SeenCache(folder, free(folder), os.access(existing, os.W_OK), wheels, damaged)
-
-
-def _stored(store: Store) -> tuple[int, tuple[str, ...]]:
-    """How many wheels are stored, and those that are not there or have another size; no wheel is read."""
+    # os.path's, which takes a folder that may not be looked into for one that is not there.
+    existing = next(place for place in (folder, *folder.parents) if os.path.exists(place))  # noqa: PTH110
+    is_folder = existing.is_dir()
+    writable = is_folder and os.access(existing, os.W_OK | os.X_OK)
     try:
-        entries = list(store.entries())
+        entries = list(context.store.entries())
     except StoreError as error:
-        return 0, (error.message,)
-    return len(entries), tuple(entry.filename for entry in entries if _size(store.wheel(entry)) != entry.size)
+        return SeenCache(folder, free(folder), is_folder, writable, 0, (), error)
+    return SeenCache(folder, free(folder), is_folder, writable, len(entries), tuple(_damaged(context.store, entries)))
+
+
+def _damaged(store: Store, entries: list[Entry]) -> Iterator[str]:
+    """Wheels that are not there or have another size; none is read."""
+    yield from (entry.filename for entry in entries if _size(store.wheel(entry)) != entry.size)
 
 
 def _size(path: Path) -> int | None:

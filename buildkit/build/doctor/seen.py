@@ -48,13 +48,18 @@ class SeenIndex:
 
 @dataclass(frozen=True)
 class SeenCache:
-    """The cache's folder (which need not be there yet). ``free`` in bytes; ``damaged`` says which wheels are."""
+    """The cache's folder (which need not be there yet). ``free`` in bytes; ``damaged`` says which wheels are.
+
+    ``is_folder`` is False where a file is in its place; ``unreadable`` is why it is not known what is stored.
+    """
 
     folder: Path
     free: int
+    is_folder: bool
     writable: bool
     wheels: int
     damaged: tuple[str, ...]
+    unreadable: CudabuildError | None = None
 
 
 @dataclass(frozen=True)
