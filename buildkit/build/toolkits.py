@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from buildkit.build.context import Context
 from buildkit.build.toolkit_place import ORIGIN, ToolkitPlace, place_of
 from buildkit.build.toolkit_wheels import ensure_wheel_toolkit
-from buildkit.errors import NoToolkit
+from buildkit.errors import EnvironmentChanged, NoToolkit
 from buildkit.machine.identity import identity_or_none
 from buildkit.machine.installable import Installable, find_installable, from_wheels, installable
 from buildkit.machine.interpreter import Interpreter
@@ -35,13 +35,24 @@ def toolkits_here(cuda_home: Path | None, context: Context, *, notes: list[str] 
 
 
 def toolkits_from_archives(context: Context) -> Iterator[Toolkit]:
-    """Those that `cudabuild toolkit install` has put together; damaged ones are passed over."""
+    """Those that `cudabuild toolkit install` has put together; ones that do not run are passed over."""
+    for place in _archive_places(context):
+        with contextlib.suppress(NoToolkit):  # a damaged one: `cudabuild toolkit list` says so
+            yield read_toolkit(place.final, ORIGIN, context.memo)
+
+
+def damaged_toolkits(context: Context) -> dict[Path, EnvironmentChanged]:
+    """Of the same those that are no longer what was installed, by ``Toolkit.root``. One ``stat`` a file."""
+    found = {place.final.resolve(): place.problem() for place in _archive_places(context)}
+    return {folder: problem for folder, problem in found.items() if problem is not None}
+
+
+def _archive_places(context: Context) -> Iterator[ToolkitPlace]:
     for each in installable():
         # Each by its name, and not by listing their folder, so that a receipt depends on no other toolkit.
         place = place_of(each.release, context.places.toolkits)
         if each.origin == ORIGIN and identity_or_none(place.final) is not None:
-            with contextlib.suppress(NoToolkit):  # a damaged one: `cudabuild toolkit list` says so
-                yield read_toolkit(place.final, ORIGIN, context.memo)
+            yield place
 
 
 def made_place(release: str, context: Context) -> ToolkitPlace:

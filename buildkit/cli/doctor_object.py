@@ -112,6 +112,7 @@ def _machine(seen: Seen, judged: Judged) -> MachineObject:
                 origin=seen.shown(Path(one.origin)) if one.origin.startswith("/") else one.origin,
                 missing=list(one.missing),
                 runtime=one.has_runtime,
+                damaged=one.root in seen.damaged_toolkits,
             )
             for one in seen.toolkits
         ],

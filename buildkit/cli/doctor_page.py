@@ -141,7 +141,7 @@ def _no_driver(machine: MachineObject) -> str:
 
 def _toolkit(toolkit: ToolkitObject) -> str:
     lacks = [*toolkit.missing, *([] if toolkit.runtime else ["libcudart"])]
-    state = f"lacks {', '.join(lacks)}" if lacks else "complete"
+    state = f"lacks {', '.join(lacks)}" if lacks else "damaged" if toolkit.damaged else "complete"
     origin = f" ({toolkit.origin})" if toolkit.origin not in {toolkit.at, ""} else ""
     return f"CUDA {toolkit.version} at {toolkit.at}{origin}: {state}"
 

@@ -54,6 +54,7 @@ class ToolkitObject(JsonModel):
     origin: str = Field(description="How it was found.")
     missing: list[str] = Field(description="Headers that torch's headers include and it lacks.")
     runtime: bool = Field(description="Whether there is a CUDA runtime to link with.")
+    damaged: bool = Field(description="Whether cudabuild made it and its files are no longer those; see `findings`.")
 
 
 class CompilerObject(JsonModel):

@@ -22,12 +22,14 @@ from simulated_hosts import HOSTS, SCREENS, looked_at, plain, screen
 
 from buildkit.build.doctor import look
 from buildkit.build.doctor.subject import MEMORY_PER_UNIT
+from buildkit.build.toolkit_place import place_of
 from buildkit.cli.doctor_bundle import write_bundle
 from buildkit.cli.doctor_command import _styled, exit_code
 from buildkit.cli.doctor_page import doctor_lines
 from buildkit.cli.doctor_schema import DoctorObject, doctor_answers, doctor_schema_text
 from buildkit.cli.main import main
 from buildkit.errors import BadTarget, UnknownRecipe, UsageError
+from buildkit.machine.manifest import write_manifest
 from buildkit.machine.windows import POWERSHELL
 from buildkit.recipe.model import BuildSection
 from buildkit.source.index_settings import IndexSettings
@@ -432,6 +434,28 @@ def test_a_toolkit_that_does_not_run_is_none(host: SimulatedHost) -> None:
     found = looked_at(host)
     assert found.machine.toolkits == []
     assert [(one.cause, one.blocking) for one in found.findings] == [("no-toolkit", True), ("toolkit-broken", False)]
+
+
+def test_a_damaged_toolkit_of_ours_is_not_called_complete(host: SimulatedHost) -> None:
+    """One whose nvcc runs is told as damaged, and one whose nvcc does not is not passed over in silence."""
+    (host.root / "disk").mkdir()
+    (host.root / "home/ann/.cache").symlink_to(host.root / "disk")
+    for release in ("12.6", "12.8"):
+        place = place_of(release, host.context().places.toolkits)
+        host.toolkit(f"{release}.68", folder=str(place.final.relative_to(host.root)))
+        write_manifest(place.final, place.manifest)
+    assert (looked_at(host).verdict, looked_at(host).machine.toolkits[-1].damaged) == ("works", False)
+    (host.context().places.toolkits / "cuda-12.8/lib64/libcudart.so").write_text("another")
+    (host.context().places.toolkits / "cuda-12.6/bin/nvcc").unlink()
+    found = looked_at(host)
+    assert [(one.release, one.damaged) for one in found.machine.toolkits] == [("12.8", False), ("12.8", True)]
+    assert re.search(r"(?m)^ +CUDA 12\.8\.68 at .*: damaged$", screen(found))
+    told = [(one.cause, one.text.rpartition(": ")[2], one.hint.partition("   #")[0]) for one in found.findings]
+    assert told == [
+        ("toolkit-broken", "lib64/libcudart.so", "cudabuild toolkit install 12.8"),
+        ("toolkit-broken", "bin/nvcc", "cudabuild toolkit install 12.6"),
+    ]
+    assert found.verdict == "warning"
 
 
 def test_a_toolkit_that_is_here_is_named_by_its_place(host: SimulatedHost) -> None:

@@ -86,6 +86,9 @@ def _troubles(seen: Seen) -> Iterator[Finding]:
         yield Finding(step or "plan", error.kind, error.message, error.hint, blocking=step is not None)
     for note in seen.toolkit_notes:
         yield Finding("configure", "toolkit-broken", note, blocking=False)
+    for error in seen.damaged_toolkits.values():
+        text = f"{error.message}: {error.evidence}"
+        yield Finding("configure", "toolkit-broken", text, error.hint, blocking=False)
     if seen.python is not None and (damaged := seen.python.damaged) is not None:
         yield Finding("install", damaged.kind, damaged.message, damaged.hint)
     if seen.python is not None and not seen.python.interpreter.has_headers:

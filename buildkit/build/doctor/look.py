@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 from buildkit.build.context import Context
 from buildkit.build.doctor.seen import Seen, SeenCache, SeenIndex, SeenPython
-from buildkit.build.toolkits import toolkits_from_archives
+from buildkit.build.toolkits import damaged_toolkits, toolkits_from_archives
 from buildkit.errors import CudabuildError, MachineError, NoTorch, StoreError
 from buildkit.guard.tier import Tier, permitted_tier
 from buildkit.machine.compiler import glibc_version, look_at_compiler
@@ -116,6 +116,7 @@ class Looking:
         self._notes: list[str] = []
         self._gpus = _Later(lambda: visible_gpus(environ, root=root, patience=LONGEST))
         self._toolkits = _Later(lambda: _toolkits(here, root, self._notes))
+        self._damaged = _Later(lambda: damaged_toolkits(here))
         self._compiler = _Later(lambda: look_at_compiler(environ, memo))
         self._python = _Later(lambda: _python(here, python))
         self._cache = _Later(lambda: _cache(context, outside.free))
@@ -136,6 +137,7 @@ class Looking:
             python=self._part("python", self._python, troubles),
             toolkits=tuple(self._part("toolkits", self._toolkits, troubles) or _NONE),
             toolkit_notes=tuple(self._notes),
+            damaged_toolkits=self._damaged.value_until(self._last, {}),
             compiler=self._part("compiler", self._compiler, troubles),
             cache=self._cache.value(),
             index=SeenIndex(self._context.index.described(), self._index.value_until(deadline, late)),

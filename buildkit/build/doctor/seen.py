@@ -75,6 +75,8 @@ class Seen:
     python: SeenPython | None
     toolkits: tuple[Toolkit, ...]
     toolkit_notes: tuple[str, ...]
+    damaged_toolkits: Mapping[Path, CudabuildError]
+    """Of those that cudabuild made, by their roots; one that does not run is not among ``toolkits``."""
     compiler: HostCompiler | None
     glibc: str | None
     index: SeenIndex
