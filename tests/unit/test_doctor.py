@@ -510,6 +510,23 @@ def test_an_exported_list_that_misses_the_gpu_is_a_finding(host: SimulatedHost) 
     assert [one.cause for one in found.findings if one.blocking] == ["targets-disagree"]
 
 
+def test_a_list_that_cannot_be_read_is_called_by_its_name(tmp_path: Path, nvml: Path) -> None:
+    """Where a GPU is, and where none is: then no target is missing, the one there is cannot be read."""
+    for name in ("plain", "container"):
+        machine = HOSTS[name](tmp_path / name, nvml)
+        machine.environ["TORCH_CUDA_ARCH_LIST"] = "banana"
+        found = looked_at(machine)
+        (finding,) = [one for one in found.findings if one.blocking]
+        assert (finding.cause, finding.hint) == ("bad-target", "unset TORCH_CUDA_ARCH_LIST")
+        assert finding.text.startswith("TORCH_CUDA_ARCH_LIST=banana: ")
+
+
+def test_configured_targets_that_cannot_be_read_are_called_so(host: SimulatedHost) -> None:
+    host.environ["CUDABUILD_TARGETS"] = "banana"
+    (finding,) = looked_at(host).findings
+    assert finding.text.startswith("the configured targets (banana): ")
+
+
 def stored(store: Store, wheel: Path) -> Entry:
     """A wheel, of which only its bytes are of interest."""
     wheel.write_bytes(b"a wheel")

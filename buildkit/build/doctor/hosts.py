@@ -79,12 +79,23 @@ def _targets(seen: Seen, asked: Asked, obstacles: list[CudabuildError]) -> Targe
         choice = choose_targets(asked.typed, asked.configured, seen.exported, visible, everything)
     except NoTarget:
         return None
-    except (TargetsDisagree, BadTarget) as error:
+    except BadTarget as error:
         if asked.typed:
             raise
+        obstacles.append(_misread(error, seen, asked))
+        return None
+    except TargetsDisagree as error:
         obstacles.append(error)
         return None
     return None if choice.origin == "the GPUs here" else choice
+
+
+def _misread(error: BadTarget, seen: Seen, asked: Asked) -> BadTarget:
+    """The same, with the name of what nobody typed just now."""
+    if asked.configured:
+        return BadTarget(f"the configured targets ({';'.join(asked.configured)}): {error.message}", hint=error.hint)
+    where = f"TORCH_CUDA_ARCH_LIST={seen.exported}"
+    return BadTarget(f"{where}: {error.message}", hint="unset TORCH_CUDA_ARCH_LIST")
 
 
 def _makeable(host: Host, choice: TargetChoice | None) -> tuple[tuple[Target, ...], tuple[str, ...]]:

@@ -62,6 +62,8 @@ def judge(seen: Seen, subject: Subject, asked: Asked) -> Judgement:
     told = {finding.cause for finding in findings if finding.blocking}
     if seen.python is not None and seen.python.damaged is not None:
         told.add("torch-missing")
+    if judged.obstacles:  # there are targets, which cannot be read or do not agree
+        told.add("no-target")
     findings += [
         Finding(one.step, one.cause, one.sentence, blocking=one.blocking) for one in problems if one.cause not in told
     ]
