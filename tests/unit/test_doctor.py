@@ -429,6 +429,17 @@ def test_a_partial_toolkit_of_cuda_12_is_told(host: SimulatedHost) -> None:
     assert [(one.step, one.cause) for one in found.findings if one.blocking] == [("compile", "toolkit-incomplete")]
 
 
+def test_another_minor_version_is_a_note_where_it_can_be_built_and_else_nothing(host: SimulatedHost) -> None:
+    host.write(TORCH, "__version__ = '2.7.0+cu126'\ncuda = '12.6'\n")
+    found = looked_at(host)
+    assert (found.verdict, found.findings) == ("works", [])
+    (note,) = found.notes
+    assert note.about == "toolkit"
+    assert "differ in the minor version only" in note.text
+    (host.root / "usr/bin/g++").unlink()
+    assert "minor version" not in screen(looked_at(host))
+
+
 def test_a_toolkit_that_does_not_run_is_none(host: SimulatedHost) -> None:
     host.program("usr/local/cuda-12.8/bin/nvcc", "echo 'cannot execute' >&2; exit 127")
     found = looked_at(host)

@@ -178,7 +178,7 @@ WORTH_KNOWING: dict[str, tuple[Host, Step, Cause, str]] = {
         replace(FITS, toolkits=(toolkit("12.9"),)),
         "configure",
         "toolkit-minor",
-        "the same major version fits",
+        "differ in the minor version only",
     ),
     "PTX and a driver that takes it": (with_targets("8.0+PTX", on((9, 0))), "run", "ptx-jit", "at the first start"),
     "a torch that is not in the tables": (with_torch("3.0.0+cu128"), "plan", "unknown-release", "torch 3.0"),

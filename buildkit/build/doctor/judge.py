@@ -12,7 +12,7 @@ from buildkit.build.doctor.subject import Subject
 from buildkit.errors import CudabuildError, MissingHeaders
 from buildkit.guard.budget import Jobs, memory_budget, plan_jobs
 from buildkit.machine import host_facts
-from buildkit.machine.solver.answer import Advice, Problem, Step, Verdict
+from buildkit.machine.solver.answer import Advice, Cause, Problem, Step, Verdict
 from buildkit.machine.solver.solve import solve
 from buildkit.store.disk import readable_size
 
@@ -21,6 +21,9 @@ LEAST_FREE = 10 << 30
 
 _BESIDE: dict[str, Step] = {"python": "plan", "glibc": "plan", "compiler": "configure"}
 """Parts of the machine without which nothing can be built, and the step that misses each."""
+
+_REMARKS: frozenset[Cause] = frozenset({"toolkit-minor"})
+"""What the solver finds and nobody has to do anything about."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict. ``fit`` is how many compilations fit at once; None where not even one does."""
+    """The verdict. ``fit`` is how many compilations fit at once; None where not even one does.
+
+    ``remarks`` are worth knowing where something can be built, and change no verdict.
+    """
 
     verdict: Verdict
     findings: tuple[Finding, ...]
     advice: tuple[Advice, ...]
     judged: Judged
     fit: Jobs | None
+    remarks: tuple[str, ...] = ()
 
 
 def judge(seen: Seen, subject: Subject, asked: Asked) -> Judgement:
@@ -65,11 +72,15 @@ def judge(seen: Seen, subject: Subject, asked: Asked) -> Judgement:
     if judged.obstacles:  # there are targets, which cannot be read or do not agree
         told.add("no-target")
     findings += [
-        Finding(one.step, one.cause, one.sentence, blocking=one.blocking) for one in problems if one.cause not in told
+        Finding(one.step, one.cause, one.sentence, blocking=one.blocking)
+        for one in problems
+        if one.cause not in {*told, *_REMARKS}
     ]
     findings += [*_setuptools(seen, judged), *_network(seen)]
     ordered = tuple(sorted(findings, key=lambda finding: not finding.blocking))
-    return Judgement(_verdict(ordered), ordered, advice, judged, fit)
+    verdict = _verdict(ordered)
+    remarks = () if verdict == "cannot" else tuple(one.sentence for one in problems if one.cause in _REMARKS)
+    return Judgement(verdict, ordered, advice, judged, fit, remarks)
 
 
 def _verdict(findings: tuple[Finding, ...]) -> Verdict:

@@ -37,6 +37,7 @@ def notes_of(seen: Seen, subject: Subject, judgement: Judgement) -> tuple[Note, 
     """All that apply, the most telling first."""
     found = [Note(subject.name, note) for note in subject.notes]
     found += [Note("targets", note) for note in judgement.judged.notes]
+    found += [Note("toolkit", remark) for remark in judgement.remarks]
     found += [Note("GPU", note) for note in seen.gpus.notes if note != seen.gpus.silent]
     if seen.surroundings.wsl2:
         found += _wsl2(seen, subject)

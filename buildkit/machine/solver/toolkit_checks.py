@@ -50,7 +50,10 @@ def _for(wanted: str | None) -> str:
 def _release(host: Host, toolkit: HostToolkit) -> Iterator[Problem]:
     cuda = host.torch.cuda if host.torch is not None else None
     if cuda is not None and release_number(cuda) != release_number(toolkit.release):
-        sentence = f"torch is of CUDA {cuda}, the toolkit of CUDA {toolkit.release}: the same major version fits."
+        sentence = (
+            f"torch is of CUDA {cuda}, the toolkit of CUDA {toolkit.release}: they differ in the minor version only, "
+            "so torch warns and the build works."
+        )
         yield Problem("configure", "toolkit-minor", sentence, blocking=False)
     known = facts.toolkit_release(toolkit.release)
     if known is None or known.release != short_release(toolkit.release):
