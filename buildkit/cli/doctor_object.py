@@ -143,7 +143,10 @@ def _machine(seen: Seen, judged: Judged) -> MachineObject:
         ),
         glibc=seen.glibc,
         index=IndexObject(
-            settings=seen.index.settings, outcome=seen.index.reach.outcome, detail=seen.index.reach.detail
+            settings=seen.index.settings,
+            outcome=seen.index.reach.outcome,
+            detail=seen.index.reach.detail,
+            slow=seen.index.reach.slow,
         ),
         guard=TierObject(containment=seen.tier.containment, isolation=seen.tier.isolation, note=seen.tier.note),
         windows=_windows(seen),

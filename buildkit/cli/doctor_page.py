@@ -185,7 +185,7 @@ def _index(machine: MachineObject) -> str:
     answers = {
         "answers": "answers",
         "partly": f"answers in part, not {index.detail}",
-        "silent": "does not answer",
+        "silent": "did not answer in time" if index.slow else "does not answer",
         "none": "not asked",
     }
     return f"{answers[index.outcome]}: {index.settings}"

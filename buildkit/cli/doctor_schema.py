@@ -116,6 +116,7 @@ class IndexObject(JsonModel):
     settings: str = Field(description="What pip and uv are configured with, without credentials.")
     outcome: ReachOutcome = Field(description="Whether they answer; `partly`: some do; `none`: none is asked.")
     detail: str = Field(description="Which do not, and why.")
+    slow: bool = Field(description="Whether some of those may only be slow: they were not waited for any longer.")
 
 
 class TierObject(JsonModel):

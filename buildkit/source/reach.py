@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import importlib.util
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -30,50 +31,73 @@ _NO_ENTRY = frozenset({401, 403, 407})
 
 @dataclass(frozen=True)
 class Reach:
-    """How the indexes answered; ``detail`` says which did not and why, without credentials."""
+    """How the indexes answered; ``detail`` says which did not and why, without credentials.
+
+    ``slow``: some of those that did not may only be slow, since they were not waited for.
+    """
 
     outcome: ReachOutcome
     detail: str = ""
+    slow: bool = False
 
 
 def reach(settings: IndexSettings, patience: float, remember: Remember) -> Reach:
-    """Ask every index for its head, and look whether local ones are there. Never raises.
+    """Look whether local indexes are there, and ask every other one for its head. Never raises.
 
-    ``patience`` in seconds, for all of it but what is remembered.
+    ``patience`` in seconds, for what is asked; to find the default index, and to look at folders, has no limit.
     """
     places = [*([] if settings.no_index else _indexes(settings, remember)), *settings.find_links]
     if not places:
         return Reach("none", "pip is told to ask none (no-index)")
-    problems = dict.fromkeys(places, f"no answer within {patience:g} s")
+    late = no_answer(patience)
+    problems = {place: late if _is_remote(place) else _folder_problem(place) for place in places}
 
     def ask(place: str) -> None:
         problems[place] = _problem(place, settings, patience)
 
     # A name that is looked up cannot be given up: such a thread is left alone.
-    threads = [threading.Thread(target=ask, args=(place,), daemon=True) for place in places]
+    threads = [threading.Thread(target=ask, args=(place,), daemon=True) for place in places if _is_remote(place)]
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + patience
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
-    told = [f"{redact(place)}: {problem}" for place, problem in problems.items() if problem]
+    told = {place: problem for place, problem in problems.items() if problem}
     outcome: ReachOutcome = "answers" if not told else "partly" if len(told) < len(places) else "silent"
-    return Reach(outcome, "; ".join(told))
+    detail = "; ".join(f"{redact(place)}: {problem}" for place, problem in told.items())
+    return Reach(outcome, detail, late in told.values())
+
+
+def no_answer(patience: float) -> str:
+    """What is said of who was not waited for any longer."""
+    return f"no answer within {patience:g} s"
 
 
 def _indexes(settings: IndexSettings, remember: Remember) -> list[str]:
     return list(settings.indexes) if settings.index_url else [_default_index(remember), *settings.indexes]
 
 
+def _is_remote(place: str) -> bool:
+    return place.lower().startswith(("http://", "https://"))
+
+
+def _folder_problem(place: str) -> str:
+    """Why a folder is of no use; empty where it is there."""
+    try:
+        path = unquote(urlsplit(place).path)
+    except ValueError as error:
+        return str(error)
+    return "" if os.path.exists(path) else "there is no such folder"  # noqa: PTH110 - Path's raises for some folders
+
+
 def _problem(place: str, settings: IndexSettings, patience: float) -> str:
-    """Why a place is of no use; empty where it is there."""
-    parts = urlsplit(place)
-    if parts.scheme not in {"http", "https"}:
-        return "" if Path(unquote(parts.path)).exists() else "there is no such folder"
+    """Why an index is of no use; empty where it answers."""
     try:
         return _asked(place, settings, patience)
     except (OSError, ValueError) as error:  # what urllib, ssl and a wrong URL raise
         reason = getattr(error, "reason", error)
+        if isinstance(reason, TimeoutError):
+            return no_answer(patience)
         return redact(str(reason)) or type(error).__name__
 
 

@@ -85,7 +85,7 @@ def slurm(root: Path, nvml: Path) -> SimulatedHost:
         "SLURM_MEM_PER_NODE": "65536",
         "CUDA_VISIBLE_DEVICES": "0",
     }
-    host.reach = Reach("silent", "https://index.example/simple: no answer within 0.5 s")
+    host.reach = Reach("silent", "https://index.example/simple: no answer within 0.5 s", slow=True)
     return host
 
 

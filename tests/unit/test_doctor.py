@@ -254,7 +254,7 @@ def test_a_cpu_only_torch_is_answered_with_another(host: SimulatedHost) -> None:
 
 
 def test_who_does_not_answer_is_not_waited_for(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(look, "PATIENCE", 0.0)
+    monkeypatch.setattr(look, "LONGEST", 0.0)
     monkeypatch.setattr(look, "_GRACE", 0.0)
     answered = threading.Event()
 
@@ -263,8 +263,39 @@ def test_who_does_not_answer_is_not_waited_for(host: SimulatedHost, monkeypatch:
         return Reach("answers")
 
     found = look.Looking(host.context(), None, root=host.root, outside=replace(host.outside(), reach=reach)).seen()
-    assert (found.index.reach.outcome, answered.is_set()) == ("silent", False)
+    assert (found.index.reach, answered.is_set()) == (Reach("silent", "no answer within 0 s", slow=True), False)
     answered.set()
+
+
+def test_who_was_not_waited_for_may_only_be_slow(host: SimulatedHost) -> None:
+    host.reach = Reach("silent", "https://index.example/simple: no answer within 0.5 s", slow=True)
+    (slow,) = looked_at(host).findings
+    assert "It may only be slow" in slow.text
+    assert re.search(r"(?m)^index +did not answer in time: ", screen(looked_at(host)))
+    host.reach = Reach("silent", "https://index.example/simple: Connection refused")
+    (refused,) = looked_at(host).findings
+    assert (refused.cause, "slow" in refused.text) == ("index-unreachable", False)
+
+
+def test_what_is_looked_for_before_the_index_is_asked_counts_for_nothing(
+    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder on a slow disk, the import that knows the default index: reach alone keeps the index's half second."""
+    monkeypatch.setattr(look, "PATIENCE", 0.0)
+    monkeypatch.setattr(look, "_GRACE", 0.0)
+    wanted = threading.Event()
+
+    def described(_settings: IndexSettings) -> str:
+        wanted.set()
+        return "an index"
+
+    def reach(*_: object) -> Reach:
+        wanted.wait()
+        return Reach("answers")
+
+    monkeypatch.setattr(IndexSettings, "described", described)
+    found = look.Looking(host.context(), None, root=host.root, outside=replace(host.outside(), reach=reach)).seen()
+    assert found.index.reach == Reach("answers")
 
 
 def test_a_driver_that_hangs_is_a_finding(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -219,10 +219,12 @@ def test_nobody_there_and_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         refused = reach(settings(f"http://127.0.0.1:{closed.getsockname()[1]}/"), 30.0, never)
-    assert refused.outcome == "silent"
+    assert (refused.outcome, refused.slow) == ("silent", False)
     assert "refused" in refused.detail
     assert reach(settings(tmp_path.as_uri()), 1.0, never) == Reach("answers")
     assert reach(settings(f"{tmp_path}/no"), 1.0, never).detail == f"{tmp_path}/no: there is no such folder"
+    for wrong in ("http://[index/", "file://[index/"):
+        assert reach(settings(wrong), 30.0, never) == Reach("silent", f"{wrong}: Invalid IPv6 URL")
     links = settings(no_index=True, find_links=(str(tmp_path),))
     assert reach(links, 1.0, never) == Reach("answers")
     assert reach(settings(no_index=True), 1.0, never).outcome == "none"
@@ -234,7 +236,19 @@ def test_who_accepts_and_says_nothing_is_silent(monkeypatch: pytest.MonkeyPatch)
         mute.bind(("127.0.0.1", 0))
         mute.listen()
         place = f"http://127.0.0.1:{mute.getsockname()[1]}/"
-        assert reach(settings(place), 0.05, never).outcome == "silent"
+        assert reach(settings(place), 0.05, never) == Reach("silent", f"{place}: no answer within 0.05 s", slow=True)
+
+
+def test_folders_are_looked_at_without_a_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        place = f"http://127.0.0.1:{mute.getsockname()[1]}/"
+        links = (str(tmp_path), f"{tmp_path}/no")
+        found = reach(settings(place, find_links=links), 0.05, never)
+    late, missing = f"{place}: no answer within 0.05 s", f"{tmp_path}/no: there is no such folder"
+    assert found == Reach("partly", f"{late}; {missing}", slow=True)
 
 
 def test_the_default_index_is_asked_for_once(tmp_path: Path) -> None:

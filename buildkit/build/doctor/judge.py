@@ -178,5 +178,10 @@ def _network(seen: Seen) -> Iterator[Finding]:
     reach = seen.index.reach
     if reach.outcome == "silent":
         text = f"The package index does not answer ({reach.detail}): only what is in the cache can be built from."
+        if reach.slow:
+            text = (
+                f"The package index did not answer in time ({reach.detail}). It may only be slow; without it, only "
+                "what is in the cache can be built from."
+            )
         hint = "where there is a network: cudabuild fetch RECIPE; here: cudabuild build RECIPE --offline"
         yield Finding("network", "index-unreachable", text, hint, blocking=False)

@@ -26,11 +26,11 @@ from buildkit.machine.identity import Memo, identity_or_none
 from buildkit.machine.interpreter import active_interpreter
 from buildkit.machine.limits import read_limits
 from buildkit.machine.place import read_surroundings, without_windows_drives
-from buildkit.machine.toolkit import Toolkit, look_at_toolkits
+from buildkit.machine.toolkit import look_at_toolkits
 from buildkit.machine.torch_identity import identify_torch
 from buildkit.machine.windows import Windows, read_windows
 from buildkit.source.index_settings import IndexSettings
-from buildkit.source.reach import Reach, Remember, reach
+from buildkit.source.reach import Reach, Remember, no_answer, reach
 from buildkit.store.disk import free_bytes
 from buildkit.store.model import Entry
 from buildkit.store.store import Store
@@ -124,7 +124,7 @@ class Looking:
     def seen(self) -> Seen:
         """What was found. Never raises for what is missing: ``troubles`` holds it."""
         troubles: dict[str, CudabuildError] = {}
-        late = Reach("silent", f"no answer within {PATIENCE:g} s")
+        late = Reach("silent", no_answer(LONGEST), slow=True)
         unknown = Tier(None, None, f"not found out within {PATIENCE:g} s")
         windows, deadline = self._windows, self._deadline
         return Seen(
@@ -135,25 +135,23 @@ class Looking:
             glibc=_or_none("glibc", lambda: glibc_version(self._root), troubles),
             gpus=self._gpus.value_until(self._last, _silent_driver()),
             python=self._part("python", self._python, troubles),
-            toolkits=tuple(self._part("toolkits", self._toolkits, troubles) or _NONE),
+            toolkits=self._part("toolkits", self._toolkits, troubles) or (),
             toolkit_notes=tuple(self._notes),
             damaged_toolkits=self._damaged.value_until(self._last, {}),
             compiler=self._part("compiler", self._compiler, troubles),
             cache=self._cache.value(),
-            index=SeenIndex(self._context.index.described(), self._index.value_until(deadline, late)),
+            index=SeenIndex(self._context.index.described(), self._index.value_until(self._last, late)),
             tier=self._tier.value_until(deadline, unknown),
             windows=windows.value_until(deadline, Windows(None, None)) if windows else None,
             exported=self._environ.get("TORCH_CUDA_ARCH_LIST"),
             troubles=troubles,
         )
 
-
     def _part(self, name: str, part: _Later[_Value], troubles: dict[str, CudabuildError]) -> _Value | None:
         """A part by the last moment; None where it is missing or silent, which ``troubles`` then says."""
         return _or_none(name, lambda: part.value_until(self._last, _silent(name)), troubles)
 
 
-_NONE: tuple[Toolkit, ...] = ()
 _ASKED = {"python": "The Python here", "toolkits": "An nvcc here", "compiler": "The C++ compiler here"}
 
 
