@@ -11,6 +11,7 @@ import os
 import re
 import threading
 import zipfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,6 +48,14 @@ TORCH = "home/ann/venv/lib/python3.12/site-packages/torch/version.py"
 def nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that plays a driver's."""
     return compiled_nvml(tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _however_busy_this_machine_is() -> Iterator[None]:
+    """The machines' programs are waited for; tests that are about waiting set this themselves."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(look, "LONGEST", 300.0)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from buildkit.machine.identity import Memo, identity_or_none
 from buildkit.machine.interpreter import active_interpreter
 from buildkit.machine.limits import read_limits
 from buildkit.machine.place import read_surroundings, without_windows_drives
-from buildkit.machine.toolkit import look_at_toolkits
+from buildkit.machine.toolkit import Toolkit, look_at_toolkits
 from buildkit.machine.torch_identity import identify_torch
 from buildkit.machine.windows import Windows, read_windows
 from buildkit.source.index_settings import IndexSettings
@@ -185,12 +185,12 @@ def _remembered(memo: Memo, kind: str, file: Path, find: Callable[[], str]) -> s
     return found
 
 
-def _toolkits(context: Context, root: Path, notes: list[str]) -> list[Toolkit]:
+def _toolkits(context: Context, root: Path, notes: list[str]) -> tuple[Toolkit, ...]:
     """Those of the machine, then those that cudabuild put together, each once."""
     found = look_at_toolkits(context.environ, context.memo, root=root, notes=notes)
     known = {os.path.realpath(toolkit.nvcc) for toolkit in found}
     made = (toolkit for toolkit in toolkits_from_archives(context) if os.path.realpath(toolkit.nvcc) not in known)
-    return [*found, *made]
+    return (*found, *made)
 
 
 def _python(context: Context, python: Path | None) -> SeenPython:
