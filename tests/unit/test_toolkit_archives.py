@@ -226,6 +226,7 @@ def test_nothing_of_an_archive_is_written_outside(machine: Machine, tmp_path: Pa
     [
         (b"<html>not found</html>", "Expecting value"),
         (b"[]", "no JSON object"),
+        (b"[" * 200_000, "nested too deeply"),
         (b'{"cuda_nvcc": {"linux-x86_64": {}, "linux-sbsa": {}}}', "relative_path"),
     ],
 )
