@@ -18,7 +18,7 @@ from buildkit.build.toolkit_wheels import find_installed
 from buildkit.build.toolkits import archive_source, made_place
 from buildkit.errors import NoCompiler, NoToolkit, UsageError
 from buildkit.machine.compiler import find_host_compiler
-from buildkit.machine.installable import from_wheels
+from buildkit.machine.installable import from_wheels, typed_version
 from buildkit.machine.toolkit import Toolkit, find_toolkits, read_toolkit
 
 
@@ -63,11 +63,11 @@ def home_of(typed: str, context: Context) -> Path:
 
     One from wheels gets a view that has what build systems expect of a toolkit. Raises NoToolkit, EnvironmentChanged.
     """
-    release = release_of(typed)
+    release, exact = _told(typed)
     place = made_place(release, context)
     fitting = [each for each in list_toolkits(context) if each.release == release and not each.made]
     if place.final.exists() and not any(each.complete for each in fitting):
-        _refuse_other(typed, place)
+        _refuse_other(exact, place)
         return made_home(release, context)
     if not fitting:
         raise NoToolkit(
@@ -89,9 +89,9 @@ def uninstall(typed: str, context: Context) -> int:
 
     NoToolkit where there is none of ours.
     """
-    release = release_of(typed)
+    release, exact = _told(typed)
     place, source = made_place(release, context), archive_source(context)
-    _refuse_other(typed, place)
+    _refuse_other(exact, place)
     size = _size(place.final) + downloaded(source, release)
     if not place.final.exists() and not size:
         others = [each.path for each in list_toolkits(context) if each.release == release]
@@ -108,19 +108,24 @@ def uninstall(typed: str, context: Context) -> int:
 
 def release_of(typed: str) -> str:
     """``12.8`` of ``12.8`` or ``12.8.1``. UsageError for anything else."""
-    found = re.fullmatch(r"(\d{1,4}\.\d{1,4})(\.\d{1,4})?", typed.strip())
-    if found is None:
+    return _told(typed)[0]
+
+
+def _told(typed: str) -> tuple[str, str | None]:
+    """The release, and the exact version where one was typed."""
+    told = typed_version(typed)
+    if told is None:
         raise UsageError(f"{typed!r} is no version of CUDA", hint="write it like 12.8; see `cudabuild toolkit list`")
-    return found[1]
+    return told
 
 
-def _refuse_other(typed: str, place: ToolkitPlace) -> None:
-    """NoToolkit where a version was typed and the one that is there is another."""
+def _refuse_other(exact: str | None, place: ToolkitPlace) -> None:
+    """NoToolkit where an exact version was typed and the one that is there is another."""
     here = recorded_version(place.final)
-    if here is not None and typed.strip() not in {place.release, here}:
+    if here is not None and exact not in {None, here}:
         raise NoToolkit(
-            f"CUDA {typed} is not here: of CUDA {place.release}, {here} is",
-            hint=f"write {place.release} to mean that one, or `cudabuild toolkit install {typed}` to replace it",
+            f"CUDA {exact} is not here: of CUDA {place.release}, {here} is",
+            hint=f"write {place.release} to mean that one, or `cudabuild toolkit install {exact}` to replace it",
         )
 
 

@@ -93,6 +93,7 @@ def test_install_prints_what_cuda_home_has_to_be(mirror: Mirror, said: Said, tmp
     assert "export CUDA_HOME=$(cudabuild toolkit path 12.8)" in err
     assert said("path", "12.8") == (0, f"{made(tmp_path)}\n", "")
     assert said("path", "12.8.1")[:2] == (0, f"{made(tmp_path)}\n")
+    assert said("path", "012.08.01")[:2] == said("install", "012.8")[:2] == (0, f"{made(tmp_path)}\n")
     code, out, err = said("install", "12.8", "--offline", "--json")
     assert (code, err) == (0, "")
     assert json.loads(out) == {"schema": 1, "release": "12.8", "version": "12.8.93", "path": str(made(tmp_path))}
@@ -200,6 +201,7 @@ def test_one_from_wheels_gets_a_home_that_build_systems_understand(
         (("install", "12.8.9"), 4, "no CUDA 12.8.9", "cudabuild toolkit install 12.8"),
         (("install", "12.4", "--offline"), 4, "--offline forbids", "cudabuild toolkit install 12.4"),
         (("path", "12.4"), 5, "no CUDA 12.4 toolkit is here", "cudabuild toolkit install 12.4"),
+        (("path", "\u0967\u0968.\u096e"), 2, "no version of CUDA", "cudabuild toolkit list"),
         (("path", "newest"), 2, "no version of CUDA", "cudabuild toolkit list"),
         (("uninstall", "12.4"), 5, "has installed no CUDA 12.4", "cudabuild toolkit list"),
     ],
