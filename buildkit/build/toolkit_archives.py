@@ -65,7 +65,6 @@ class Source:
     downloads: Path
     offline: bool = False
     machine: str = field(default_factory=platform.machine)
-    jetson: bool = field(default_factory=lambda: Path("/etc/nv_tegra_release").exists())
 
     def folder(self, release: str) -> Path:
         """What has been fetched of a release."""
@@ -126,11 +125,6 @@ def _make(asked: Installable, source: Source, fresh: Path, reporter: Reporter) -
         raise NotCached(
             f"the CUDA {asked.release} toolkit is not in the cache, and --offline forbids to fetch it",
             hint=f"run `cudabuild toolkit install {asked.release}` where there is a network",
-        )
-    if source.jetson:
-        raise NoToolkit(
-            "a Jetson works with the toolkit of its own JetPack only",
-            hint="sudo apt-get install nvidia-jetpack   # then --cuda-home /usr/local/cuda",
         )
     wanted = platform_of(source.machine)
     folder = source.folder(asked.release)

@@ -22,6 +22,7 @@ from buildkit.cli.options import Asked, make_context
 from buildkit.errors import IncompleteToolkit, NoToolkit
 from buildkit.machine import toolkit_search
 from buildkit.machine.gpus import Gpus
+from buildkit.machine.place import jetson_release
 from buildkit.machine.toolkit import Toolkit
 from buildkit.plan.request import Request
 from buildkit.progress import Silent
@@ -213,6 +214,23 @@ def test_what_cannot_be_done_says_so_and_what_to_do(
     assert (ended, out) == (code, "")
     assert message in err
     assert hint in err.partition("next: ")[2]
+
+
+@pytest.mark.parametrize("release", ["12.8", "13.0"])
+def test_a_jetson_takes_jetpacks_own(
+    mirror: Mirror, said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release: str
+) -> None:
+    """Typed, or by a build: neither archives nor wheels."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/nv_tegra_release").write_text("# R36 (release), REVISION: 4.0, GCID: 1", "utf-8")
+    monkeypatch.setattr("buildkit.build.toolkits.jetson_release", lambda: jetson_release(tmp_path))
+    code, out, err = said("install", release)
+    assert (code, out) == (5, "")
+    assert "JetPack" in err
+    assert "next: sudo apt-get install nvidia-jetpack" in err
+    with pytest.raises(NoToolkit, match="JetPack"):
+        install_toolkit(release, this_machine().python, make_context(Asked.read({}), Silent()))
+    assert mirror.asked == []
 
 
 def test_builds_take_the_one_that_was_installed(mirror: Mirror, said: Said, tmp_path: Path) -> None:
