@@ -10,21 +10,21 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from buildkit.build.toolkit_place import ORIGIN, ensure_made, place_of
-from buildkit.errors import DiskFull, NotCached, NotOnIndex, NoToolkit, SourceError
+from buildkit.errors import DiskFull, IndexUnreachable, NotCached, NotOnIndex, NoToolkit, SourceError
 from buildkit.machine.identity import Memo
 from buildkit.machine.installable import Installable
 from buildkit.machine.toolkit import Toolkit, read_toolkit, require_complete
 from buildkit.process import redact
 from buildkit.progress import Reporter
 from buildkit.source.archive import extract
-from buildkit.source.downloads import Download, Fetcher
+from buildkit.source.downloads import WITHHELD, Download, Fetcher
 from buildkit.source.index_settings import IndexSettings
 from buildkit.source.redist import Part, left_out, manifest_name, platform_of, read_parts
 from buildkit.source.tree import file_sha256
@@ -150,17 +150,28 @@ def _make(asked: Installable, source: Source, fresh: Path, reporter: Reporter) -
 
 def _find(asked: Installable, source: Source, wanted: str, fetcher: Fetcher) -> tuple[str, tuple[Part, ...]]:
     """The version to take, and its parts: the first one whose manifest the server has."""
+    refused: dict[str, int] = {}
     for version in asked.versions:
         url = source.url(manifest_name(version))
-        text = fetcher.text(url)
-        if text is not None:
-            return version, read_parts(text, wanted, redact(url))
-    raise NotOnIndex(
-        f"the server has no CUDA {' and no CUDA '.join(asked.versions)}",
-        evidence=f"HTTP 404 from {redact(source.url(manifest_name(asked.versions[0])))}",
-        hint=f"`cudabuild toolkit install {asked.release}` takes the newest that it has; "
-        f"`cudabuild toolkit list` names others; another server: {SETTING}",
-    )
+        found = fetcher.text(url)
+        if isinstance(found, bytes):
+            return version, read_parts(found, wanted, redact(url))
+        refused[version] = found
+    raise _none_of(asked.release, source, refused)
+
+
+def _none_of(release: str, source: Source, refused: Mapping[str, int]) -> NotOnIndex | IndexUnreachable:
+    """The error about versions whose manifests the server has not, or does not give; by version its HTTP status."""
+    answers = [f"HTTP {status} from {redact(source.url(manifest_name(each)))}" for each, status in refused.items()]
+    if len(refused) == 1:
+        way = f"`cudabuild toolkit install {release}` takes the newest that it has"
+    else:
+        way = f"one that it has can be named, as `cudabuild toolkit install {release}.1`"
+    names = " and no CUDA ".join(refused)
+    hint = f"{way}; `cudabuild toolkit list` names others; another server: {SETTING}"
+    if set(refused.values()) == {WITHHELD}:
+        return IndexUnreachable(f"the server gives no CUDA {names}", evidence="; ".join(answers), hint=hint)
+    return NotOnIndex(f"the server has no CUDA {names}", evidence="; ".join(answers), hint=hint)
 
 
 def _check_space(downloads: Sequence[Download], folder: Path, fresh: Path) -> None:

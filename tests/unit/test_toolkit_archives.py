@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from archive_mirror import Content, Mirror, components, serving
 
-from buildkit.build.toolkit_archives import RECORD, Source, downloaded, ensure_archive_toolkit
+from buildkit.build.toolkit_archives import RECORD, Source, downloaded, ensure_archive_toolkit, recorded_version
 from buildkit.build.toolkit_place import place_of
 from buildkit.errors import (
     CudabuildError,
@@ -127,6 +127,24 @@ def test_the_newest_version_that_the_server_has(machine: Machine) -> None:
     machine.install()
     paths = [path for path, _ in machine.mirror.asked]
     assert paths[:2] == ["/redistrib_12.8.2.json", "/redistrib_12.8.1.json"]
+
+
+def test_a_version_that_the_server_does_not_give_is_as_one_that_it_has_not(machine: Machine) -> None:
+    machine.mirror.statuses["/redistrib_12.8.2.json"] = [403]  # as object stores answer for what is not there
+    machine.install()
+    assert recorded_version(machine.root) == "12.8.1"
+
+
+def test_a_server_that_gives_none_of_a_release(machine: Machine) -> None:
+    machine.mirror.statuses |= {f"/redistrib_12.8.{number}.json": [403] for number in range(3)}
+    with pytest.raises(IndexUnreachable, match=r"gives no CUDA 12\.8\.2 and no CUDA 12\.8\.1 and") as caught:
+        machine.install()
+    assert f"HTTP 403 from {machine.mirror.address}/redistrib_12.8.1.json" in caught.value.evidence
+    assert "`cudabuild toolkit install 12.8.1`" in caught.value.hint
+    machine.mirror.statuses |= {f"/redistrib_12.8.{number}.json": [403] for number in range(2)}
+    machine.mirror.statuses["/redistrib_12.8.2.json"] = [410]
+    with pytest.raises(NotOnIndex, match=r"has no CUDA 12\.8\.2"):
+        machine.install()
 
 
 def test_an_exact_version_replaces_another_of_its_release(machine: Machine) -> None:
