@@ -16,8 +16,16 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from buildkit.build.toolkit_place import ORIGIN, ensure_made, place_of
-from buildkit.errors import DiskFull, IndexUnreachable, NotCached, NotOnIndex, NoToolkit, SourceError
+from buildkit.build.toolkit_place import ORIGIN, ToolkitPlace, ensure_made, place_of
+from buildkit.errors import (
+    DiskFull,
+    IncompleteToolkit,
+    IndexUnreachable,
+    NotCached,
+    NotOnIndex,
+    NoToolkit,
+    SourceError,
+)
 from buildkit.machine.identity import Memo
 from buildkit.machine.installable import Installable
 from buildkit.machine.toolkit import Toolkit, read_toolkit, require_complete
@@ -32,6 +40,8 @@ from buildkit.store.disk import disk_causes, free_bytes, make_folder, readable_s
 
 RECORD = "cudabuild.json"
 SETTING = "`toolkit-archives` in the configuration file, or CUDABUILD_TOOLKIT_ARCHIVES"
+ANOTHER = f"take another version (`cudabuild toolkit list --json` names them), or another server: {SETTING}"
+"""The way out where what a server gave is of no use."""
 
 
 class RecordedPart(BaseModel):
@@ -89,6 +99,7 @@ def ensure_archive_toolkit(asked: Installable, source: Source, folder: Path, mem
 
     def make(fresh: Path) -> None:
         _make(asked, source, fresh, reporter)
+        _check(fresh, place)
 
     reason = f"version {here} is there, and {asked.versions[0]} was asked for" if another else ""
     if ensure_made(place, make, reporter, ORIGIN, anew=reason):
@@ -145,7 +156,6 @@ def _make(asked: Installable, source: Source, fresh: Path, reporter: Reporter) -
     for part, root in zip(parts, unpacked, strict=True):
         _merge(root, fresh, part.component)
     _describe(fresh, version, parts, redact(source.url(manifest_name(version))))
-    _check(fresh, asked.release)
 
 
 def _find(asked: Installable, source: Source, wanted: str, fetcher: Fetcher) -> tuple[str, tuple[Part, ...]]:
@@ -200,8 +210,9 @@ def _unpack(archive: Path, component: str, scratch: Path, fetcher: Fetcher) -> P
 
     try:
         return extract(archive, scratch / "parts" / component, skip=skip)
-    except SourceError:
+    except SourceError as error:
         archive.unlink(missing_ok=True)
+        error.hint = ANOTHER  # those that the errors have are about a package's source
         raise
 
 
@@ -220,7 +231,7 @@ def _merge(part: Path, root: Path, component: str) -> None:
                 raise SourceError(
                     f"two archives of this CUDA toolkit hold different files {target.relative_to(root)}",
                     evidence=f"the second one is {component}'s",
-                    hint=f"take another version (`cudabuild toolkit list`), or another server: {SETTING}",
+                    hint=ANOTHER,
                 )
             source.replace(target)
 
@@ -246,13 +257,23 @@ def _describe(root: Path, version: str, parts: Sequence[Part], manifest: str) ->
     (root / RECORD).write_text(record.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
 
 
-def _check(root: Path, release: str) -> None:
+def _check(root: Path, place: ToolkitPlace) -> None:
     """Its nvcc runs and is of the release, and all headers are there; else NoToolkit or IncompleteToolkit."""
-    toolkit = read_toolkit(root, ORIGIN, Memo(None))
-    if toolkit.release != release:
-        raise NoToolkit(
-            f"the archives of CUDA {release} hold another compiler",
-            evidence=f"its nvcc says that it is of release {toolkit.release}",
-            hint=f"take another server: {SETTING}",
+    try:
+        toolkit = read_toolkit(root, ORIGIN, Memo(None))
+        if toolkit.release == place.release:
+            require_complete(toolkit)
+            return
+    except (NoToolkit, IncompleteToolkit) as error:
+        # What was checked is thrown away: its own path and the ways to mend it there are of no use.
+        message, evidence = (
+            text.replace(str(root), str(place.final)).replace(os.path.realpath(root), str(place.final))
+            for text in (error.message, error.evidence)
         )
-    require_complete(toolkit)
+        message = f"what came as CUDA {place.release} is no toolkit that works: {message}"
+        raise type(error)(message, evidence=evidence, hint=ANOTHER) from error
+    raise NoToolkit(
+        f"the archives of CUDA {place.release} hold another compiler",
+        evidence=f"its nvcc says that it is of release {toolkit.release}",
+        hint=ANOTHER,
+    )

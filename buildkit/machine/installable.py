@@ -14,7 +14,7 @@ from buildkit.machine.facts import release_number
 Origin = Literal["archives", "wheels"]
 
 WHEEL_MAJORS = (13,)
-"""CUDA majors whose toolkit can be made from package-index wheels: those of 12.x hold ptxas and libnvvm, but no nvcc."""
+"""CUDA majors whose toolkit can be made from package-index wheels: those of 12.x hold a ptxas, but no nvcc."""
 
 
 @dataclass(frozen=True)
