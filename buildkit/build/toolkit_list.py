@@ -18,7 +18,8 @@ from buildkit.build.toolkit_wheels import find_installed
 from buildkit.build.toolkits import archive_source, made_place
 from buildkit.errors import NoCompiler, NoToolkit, UsageError
 from buildkit.machine.compiler import find_host_compiler
-from buildkit.machine.installable import from_wheels, typed_version
+from buildkit.machine.facts import release_number
+from buildkit.machine.installable import from_wheels, installable, typed_version
 from buildkit.machine.toolkit import Toolkit, find_toolkits, read_toolkit
 
 
@@ -46,8 +47,9 @@ class Listed:
 def list_toolkits(context: Context, notes: list[str] | None = None) -> list[Listed]:
     """Those of the machine, in the order in which builds prefer them, then those that cudabuild made, newest first.
 
-    ``notes`` hears of places that should hold a toolkit and do not.
+    ``notes`` hears of places that should hold a toolkit and do not, and of a cache that cannot be read.
     """
+    notes = [] if notes is None else notes
     ours = (context.places.toolkits, context.places.views)
     found = [
         toolkit
@@ -55,7 +57,10 @@ def list_toolkits(context: Context, notes: list[str] | None = None) -> list[List
         # One of ours that CUDA_HOME or PATH names is listed as ours.
         if not any(Path(os.path.realpath(toolkit.nvcc)).is_relative_to(os.path.realpath(place)) for place in ours)
     ]
-    return [*(_listed(toolkit) for toolkit in found), *(_listed_made(place, context) for place in _made(context))]
+    return [
+        *(_listed(toolkit) for toolkit in found),
+        *(_listed_made(place, context) for place in _made(context, notes)),
+    ]
 
 
 def home_of(typed: str, context: Context) -> Path:
@@ -66,7 +71,8 @@ def home_of(typed: str, context: Context) -> Path:
     release, exact = _told(typed)
     place = made_place(release, context)
     fitting = [each for each in list_toolkits(context) if each.release == release and not each.made]
-    if place.final.exists() and not any(each.complete for each in fitting):
+    # A complete one of the machine needs no cache, not even one that can be read.
+    if not any(each.complete for each in fitting) and place.final.exists():
         _refuse_other(exact, place)
         return made_home(release, context)
     if not fitting:
@@ -74,6 +80,16 @@ def home_of(typed: str, context: Context) -> Path:
             f"no CUDA {release} toolkit is here", hint=f"cudabuild toolkit install {release}   # no root needed"
         )
     return next((each for each in fitting if each.complete), fitting[0]).path
+
+
+def unfinished(context: Context, notes: list[str]) -> dict[str, int]:
+    """By release the bytes that installations which were ended have left; ``notes`` as in :func:`list_toolkits`."""
+    source = archive_source(context)
+    try:
+        return {each.release: downloaded(source, each.release) for each in installable() if each.origin == ORIGIN}
+    except OSError as error:
+        _tell_unreadable(error, context, notes)
+        return {}
 
 
 def made_home(release: str, context: Context) -> Path:
@@ -129,13 +145,29 @@ def _refuse_other(exact: str | None, place: ToolkitPlace) -> None:
         )
 
 
-def _made(context: Context) -> list[ToolkitPlace]:
+def _made(context: Context, notes: list[str]) -> list[ToolkitPlace]:
     """Every place of a toolkit that cudabuild made, newest first."""
     folder = context.places.toolkits
-    names = [path.name.removeprefix("cuda-") for path in folder.glob("cuda-*") if path.is_dir()]
-    releases = [name for name in names if re.fullmatch(r"\d+\.\d+", name)]
-    releases.sort(key=lambda name: tuple(map(int, name.split("."))), reverse=True)
+    try:
+        found = [re.fullmatch(r"cuda-(\d+\.\d+)", entry.name) for entry in os.scandir(folder) if entry.is_dir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        _tell_unreadable(error, context, notes)
+        return []
+    releases = [name[1] for name in found if name]
+    releases.sort(key=release_number, reverse=True)
     return [made_place(release, context) for release in releases]
+
+
+def _tell_unreadable(error: OSError, context: Context, notes: list[str]) -> None:
+    """Once, however often it is met."""
+    note = (
+        f"the cache {context.places.cache} cannot be read ({error.strerror}), so what cudabuild installed is not "
+        "listed: set CUDABUILD_CACHE to a folder of your own"
+    )
+    if note not in notes:
+        notes.append(note)
 
 
 def _listed(toolkit: Toolkit) -> Listed:

@@ -136,6 +136,25 @@ def test_list_says_what_is_damaged_and_what_was_not_finished(mirror: Mirror, sai
     assert "next: cudabuild toolkit install 12.8" in err
 
 
+@pytest.mark.parametrize("kind", ["file", "loop"])
+def test_the_machines_own_toolkits_need_no_cache_that_can_be_read(
+    mirror: Mirror, said: Said, tmp_path: Path, kind: str
+) -> None:
+    whole = system_toolkit(tmp_path / "root/usr/local/cuda-12.6", "12.6")
+    cache = tmp_path / "cache"
+    if kind == "file":
+        cache.touch()
+    else:
+        cache.symlink_to(cache)
+    code, out, err = said("list")
+    assert (code, out.splitlines()[0].split()) == (0, ["12.6.93", str(whole), str(whole), "complete"])
+    (note,) = err.splitlines()
+    assert note.startswith(f"the cache {cache} cannot be read (")
+    assert "set CUDABUILD_CACHE" in note
+    assert json.loads(said("list", "--json")[1])["notes"] == [note]
+    assert said("path", "12.6") == (0, f"{whole}\n", "")
+
+
 def test_list_on_a_machine_that_has_none(mirror: Mirror, said: Said) -> None:
     code, out, err = said("list")
     assert code == 0
