@@ -10,21 +10,29 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from buildkit.build.toolkit_place import ORIGIN, ensure_made, place_of
-from buildkit.errors import DiskFull, NotCached, NotOnIndex, NoToolkit, SourceError
+from buildkit.build.toolkit_place import ORIGIN, ToolkitPlace, ensure_made, place_of
+from buildkit.errors import (
+    DiskFull,
+    IncompleteToolkit,
+    IndexUnreachable,
+    NotCached,
+    NotOnIndex,
+    NoToolkit,
+    SourceError,
+)
 from buildkit.machine.identity import Memo
 from buildkit.machine.installable import Installable
 from buildkit.machine.toolkit import Toolkit, read_toolkit, require_complete
 from buildkit.process import redact
 from buildkit.progress import Reporter
 from buildkit.source.archive import extract
-from buildkit.source.downloads import Download, Fetcher
+from buildkit.source.downloads import WITHHELD, Download, Fetcher
 from buildkit.source.index_settings import IndexSettings
 from buildkit.source.redist import Part, left_out, manifest_name, platform_of, read_parts
 from buildkit.source.tree import file_sha256
@@ -32,6 +40,8 @@ from buildkit.store.disk import disk_causes, free_bytes, make_folder, readable_s
 
 RECORD = "cudabuild.json"
 SETTING = "`toolkit-archives` in the configuration file, or CUDABUILD_TOOLKIT_ARCHIVES"
+ANOTHER = f"take another version (`cudabuild toolkit list --json` names them), or another server: {SETTING}"
+"""The way out where what a server gave is of no use."""
 
 
 class RecordedPart(BaseModel):
@@ -65,7 +75,6 @@ class Source:
     downloads: Path
     offline: bool = False
     machine: str = field(default_factory=platform.machine)
-    jetson: bool = field(default_factory=lambda: Path("/etc/nv_tegra_release").exists())
 
     def folder(self, release: str) -> Path:
         """What has been fetched of a release."""
@@ -90,6 +99,7 @@ def ensure_archive_toolkit(asked: Installable, source: Source, folder: Path, mem
 
     def make(fresh: Path) -> None:
         _make(asked, source, fresh, reporter)
+        _check(fresh, place)
 
     reason = f"version {here} is there, and {asked.versions[0]} was asked for" if another else ""
     if ensure_made(place, make, reporter, ORIGIN, anew=reason):
@@ -127,11 +137,6 @@ def _make(asked: Installable, source: Source, fresh: Path, reporter: Reporter) -
             f"the CUDA {asked.release} toolkit is not in the cache, and --offline forbids to fetch it",
             hint=f"run `cudabuild toolkit install {asked.release}` where there is a network",
         )
-    if source.jetson:
-        raise NoToolkit(
-            "a Jetson works with the toolkit of its own JetPack only",
-            hint="sudo apt-get install nvidia-jetpack   # then --cuda-home /usr/local/cuda",
-        )
     wanted = platform_of(source.machine)
     folder = source.folder(asked.release)
     with disk_causes(folder), Fetcher(source.index, SETTING) as fetcher:
@@ -151,22 +156,32 @@ def _make(asked: Installable, source: Source, fresh: Path, reporter: Reporter) -
     for part, root in zip(parts, unpacked, strict=True):
         _merge(root, fresh, part.component)
     _describe(fresh, version, parts, redact(source.url(manifest_name(version))))
-    _check(fresh, asked.release)
 
 
 def _find(asked: Installable, source: Source, wanted: str, fetcher: Fetcher) -> tuple[str, tuple[Part, ...]]:
     """The version to take, and its parts: the first one whose manifest the server has."""
+    refused: dict[str, int] = {}
     for version in asked.versions:
         url = source.url(manifest_name(version))
-        text = fetcher.text(url)
-        if text is not None:
-            return version, read_parts(text, wanted, redact(url))
-    raise NotOnIndex(
-        f"the server has no CUDA {' and no CUDA '.join(asked.versions)}",
-        evidence=f"HTTP 404 from {redact(source.url(manifest_name(asked.versions[0])))}",
-        hint=f"`cudabuild toolkit install {asked.release}` takes the newest that it has; "
-        f"`cudabuild toolkit list` names others; another server: {SETTING}",
-    )
+        found = fetcher.text(url)
+        if isinstance(found, bytes):
+            return version, read_parts(found, wanted, redact(url))
+        refused[version] = found
+    raise _none_of(asked.release, source, refused)
+
+
+def _none_of(release: str, source: Source, refused: Mapping[str, int]) -> NotOnIndex | IndexUnreachable:
+    """The error about versions whose manifests the server has not, or does not give; by version its HTTP status."""
+    answers = [f"HTTP {status} from {redact(source.url(manifest_name(each)))}" for each, status in refused.items()]
+    if len(refused) == 1:
+        way = f"`cudabuild toolkit install {release}` takes the newest that it has"
+    else:
+        way = f"one that it has can be named, as `cudabuild toolkit install {release}.1`"
+    names = " and no CUDA ".join(refused)
+    hint = f"{way}; `cudabuild toolkit list` names others; another server: {SETTING}"
+    if set(refused.values()) == {WITHHELD}:
+        return IndexUnreachable(f"the server gives no CUDA {names}", evidence="; ".join(answers), hint=hint)
+    return NotOnIndex(f"the server has no CUDA {names}", evidence="; ".join(answers), hint=hint)
 
 
 def _check_space(downloads: Sequence[Download], folder: Path, fresh: Path) -> None:
@@ -195,8 +210,9 @@ def _unpack(archive: Path, component: str, scratch: Path, fetcher: Fetcher) -> P
 
     try:
         return extract(archive, scratch / "parts" / component, skip=skip)
-    except SourceError:
+    except SourceError as error:
         archive.unlink(missing_ok=True)
+        error.hint = ANOTHER  # those that the errors have are about a package's source
         raise
 
 
@@ -215,7 +231,7 @@ def _merge(part: Path, root: Path, component: str) -> None:
                 raise SourceError(
                     f"two archives of this CUDA toolkit hold different files {target.relative_to(root)}",
                     evidence=f"the second one is {component}'s",
-                    hint=f"take another version (`cudabuild toolkit list`), or another server: {SETTING}",
+                    hint=ANOTHER,
                 )
             source.replace(target)
 
@@ -241,13 +257,23 @@ def _describe(root: Path, version: str, parts: Sequence[Part], manifest: str) ->
     (root / RECORD).write_text(record.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
 
 
-def _check(root: Path, release: str) -> None:
+def _check(root: Path, place: ToolkitPlace) -> None:
     """Its nvcc runs and is of the release, and all headers are there; else NoToolkit or IncompleteToolkit."""
-    toolkit = read_toolkit(root, ORIGIN, Memo(None))
-    if toolkit.release != release:
-        raise NoToolkit(
-            f"the archives of CUDA {release} hold another compiler",
-            evidence=f"its nvcc says that it is of release {toolkit.release}",
-            hint=f"take another server: {SETTING}",
+    try:
+        toolkit = read_toolkit(root, ORIGIN, Memo(None))
+        if toolkit.release == place.release:
+            require_complete(toolkit)
+            return
+    except (NoToolkit, IncompleteToolkit) as error:
+        # What was checked is thrown away: its own path and the ways to mend it there are of no use.
+        message, evidence = (
+            text.replace(str(root), str(place.final)).replace(os.path.realpath(root), str(place.final))
+            for text in (error.message, error.evidence)
         )
-    require_complete(toolkit)
+        message = f"what came as CUDA {place.release} is no toolkit that works: {message}"
+        raise type(error)(message, evidence=evidence, hint=ANOTHER) from error
+    raise NoToolkit(
+        f"the archives of CUDA {place.release} hold another compiler",
+        evidence=f"its nvcc says that it is of release {toolkit.release}",
+        hint=ANOTHER,
+    )

@@ -18,7 +18,8 @@ from buildkit.build.toolkit_wheels import find_installed
 from buildkit.build.toolkits import archive_source, made_place
 from buildkit.errors import NoCompiler, NoToolkit, UsageError
 from buildkit.machine.compiler import find_host_compiler
-from buildkit.machine.installable import from_wheels
+from buildkit.machine.facts import release_number
+from buildkit.machine.installable import from_wheels, installable, typed_version
 from buildkit.machine.toolkit import Toolkit, find_toolkits, read_toolkit
 
 
@@ -46,8 +47,9 @@ class Listed:
 def list_toolkits(context: Context, notes: list[str] | None = None) -> list[Listed]:
     """Those of the machine, in the order in which builds prefer them, then those that cudabuild made, newest first.
 
-    ``notes`` hears of places that should hold a toolkit and do not.
+    ``notes`` hears of places that should hold a toolkit and do not, and of a cache that cannot be read.
     """
+    notes = [] if notes is None else notes
     ours = (context.places.toolkits, context.places.views)
     found = [
         toolkit
@@ -55,7 +57,10 @@ def list_toolkits(context: Context, notes: list[str] | None = None) -> list[List
         # One of ours that CUDA_HOME or PATH names is listed as ours.
         if not any(Path(os.path.realpath(toolkit.nvcc)).is_relative_to(os.path.realpath(place)) for place in ours)
     ]
-    return [*(_listed(toolkit) for toolkit in found), *(_listed_made(place, context) for place in _made(context))]
+    return [
+        *(_listed(toolkit) for toolkit in found),
+        *(_listed_made(place, context) for place in _made(context, notes)),
+    ]
 
 
 def home_of(typed: str, context: Context) -> Path:
@@ -63,17 +68,28 @@ def home_of(typed: str, context: Context) -> Path:
 
     One from wheels gets a view that has what build systems expect of a toolkit. Raises NoToolkit, EnvironmentChanged.
     """
-    release = release_of(typed)
+    release, exact = _told(typed)
     place = made_place(release, context)
     fitting = [each for each in list_toolkits(context) if each.release == release and not each.made]
-    if place.final.exists() and not any(each.complete for each in fitting):
-        _refuse_other(typed, place)
+    # A complete one of the machine needs no cache, not even one that can be read.
+    if not any(each.complete for each in fitting) and place.final.exists():
+        _refuse_other(exact, place)
         return made_home(release, context)
     if not fitting:
         raise NoToolkit(
             f"no CUDA {release} toolkit is here", hint=f"cudabuild toolkit install {release}   # no root needed"
         )
     return next((each for each in fitting if each.complete), fitting[0]).path
+
+
+def unfinished(context: Context, notes: list[str]) -> dict[str, int]:
+    """By release the bytes that installations which were ended have left; ``notes`` as in :func:`list_toolkits`."""
+    source = archive_source(context)
+    try:
+        return {each.release: downloaded(source, each.release) for each in installable() if each.origin == ORIGIN}
+    except OSError as error:
+        _tell_unreadable(error, context, notes)
+        return {}
 
 
 def made_home(release: str, context: Context) -> Path:
@@ -89,9 +105,9 @@ def uninstall(typed: str, context: Context) -> int:
 
     NoToolkit where there is none of ours.
     """
-    release = release_of(typed)
+    release, exact = _told(typed)
     place, source = made_place(release, context), archive_source(context)
-    _refuse_other(typed, place)
+    _refuse_other(exact, place)
     size = _size(place.final) + downloaded(source, release)
     if not place.final.exists() and not size:
         others = [each.path for each in list_toolkits(context) if each.release == release]
@@ -108,29 +124,50 @@ def uninstall(typed: str, context: Context) -> int:
 
 def release_of(typed: str) -> str:
     """``12.8`` of ``12.8`` or ``12.8.1``. UsageError for anything else."""
-    found = re.fullmatch(r"(\d{1,4}\.\d{1,4})(\.\d{1,4})?", typed.strip())
-    if found is None:
+    return _told(typed)[0]
+
+
+def _told(typed: str) -> tuple[str, str | None]:
+    """The release, and the exact version where one was typed."""
+    told = typed_version(typed)
+    if told is None:
         raise UsageError(f"{typed!r} is no version of CUDA", hint="write it like 12.8; see `cudabuild toolkit list`")
-    return found[1]
+    return told
 
 
-def _refuse_other(typed: str, place: ToolkitPlace) -> None:
-    """NoToolkit where a version was typed and the one that is there is another."""
+def _refuse_other(exact: str | None, place: ToolkitPlace) -> None:
+    """NoToolkit where an exact version was typed and the one that is there is another."""
     here = recorded_version(place.final)
-    if here is not None and typed.strip() not in {place.release, here}:
+    if here is not None and exact not in {None, here}:
         raise NoToolkit(
-            f"CUDA {typed} is not here: of CUDA {place.release}, {here} is",
-            hint=f"write {place.release} to mean that one, or `cudabuild toolkit install {typed}` to replace it",
+            f"CUDA {exact} is not here: of CUDA {place.release}, {here} is",
+            hint=f"write {place.release} to mean that one, or `cudabuild toolkit install {exact}` to replace it",
         )
 
 
-def _made(context: Context) -> list[ToolkitPlace]:
+def _made(context: Context, notes: list[str]) -> list[ToolkitPlace]:
     """Every place of a toolkit that cudabuild made, newest first."""
     folder = context.places.toolkits
-    names = [path.name.removeprefix("cuda-") for path in folder.glob("cuda-*") if path.is_dir()]
-    releases = [name for name in names if re.fullmatch(r"\d+\.\d+", name)]
-    releases.sort(key=lambda name: tuple(map(int, name.split("."))), reverse=True)
+    try:
+        found = [re.fullmatch(r"cuda-(\d+\.\d+)", entry.name) for entry in os.scandir(folder) if entry.is_dir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        _tell_unreadable(error, context, notes)
+        return []
+    releases = [name[1] for name in found if name]
+    releases.sort(key=release_number, reverse=True)
     return [made_place(release, context) for release in releases]
+
+
+def _tell_unreadable(error: OSError, context: Context, notes: list[str]) -> None:
+    """Once, however often it is met."""
+    note = (
+        f"the cache {context.places.cache} cannot be read ({error.strerror}), so what cudabuild installed is not "
+        "listed: set CUDABUILD_CACHE to a folder of your own"
+    )
+    if note not in notes:
+        notes.append(note)
 
 
 def _listed(toolkit: Toolkit) -> Listed:

@@ -13,6 +13,7 @@ from pathlib import Path
 from buildkit.build.toolkit_place import ensure_made, place_of
 from buildkit.errors import NoToolkit
 from buildkit.machine.identity import Memo
+from buildkit.machine.installable import WHEEL_MAJORS, from_wheels
 from buildkit.machine.toolkit import Toolkit, read_toolkit, require_complete
 from buildkit.progress import Reporter, Silent
 
@@ -38,16 +39,14 @@ EXTRAS = (
     "curand",
     "cufft",
 )
-# The 12.x wheels hold ptxas and libnvvm, but no nvcc.
-_FIRST_MAJOR = 13
 
 
 def wheel_requirement(release: str) -> str:
-    """The requirement that brings the toolkit of this release ("13.0"). NoToolkit before 13.0."""
-    found = re.fullmatch(r"(\d+)\.(\d+)", release)
-    if found is None or int(found[1]) < _FIRST_MAJOR:
+    """The requirement that brings the toolkit of this release ("13.0"). NoToolkit where there are no such wheels."""
+    if not re.fullmatch(r"\d+\.\d+", release) or not from_wheels(release):
+        series = " and ".join(f"{number}.x" for number in WHEEL_MAJORS)
         raise NoToolkit(
-            f"the CUDA {release} compiler is not to be had as wheels (they begin with {_FIRST_MAJOR}.0)",
+            f"the CUDA {release} compiler is not to be had as wheels (there are those of {series})",
             evidence=f"no toolkit of release {release} is on this machine either",
             hint=f"install the CUDA {release} toolkit and add --cuda-home /usr/local/cuda-{release} "
             "(`cudabuild toolkit list`: those that cudabuild installs); or take a torch for a toolkit that can be had: "

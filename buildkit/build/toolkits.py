@@ -15,6 +15,7 @@ from buildkit.errors import EnvironmentChanged, NoToolkit
 from buildkit.machine.identity import identity_or_none
 from buildkit.machine.installable import Installable, find_installable, from_wheels, installable
 from buildkit.machine.interpreter import Interpreter
+from buildkit.machine.place import jetson_release
 from buildkit.machine.toolkit import Toolkit, find_toolkits, read_toolkit
 
 if TYPE_CHECKING:
@@ -68,7 +69,11 @@ def install_toolkit(release: str, python: Interpreter, context: Context) -> Tool
 
 
 def install_wheel_toolkit(release: str, python: Interpreter, context: Context) -> Toolkit:
-    """The toolkit of this release from wheels, checked against its manifest, installed (again) where need be."""
+    """The toolkit of this release from wheels, checked against its manifest, installed (again) where need be.
+
+    NoToolkit on a Jetson.
+    """
+    _refuse_jetson()
     installer = context.installer()
     return ensure_wheel_toolkit(
         release,
@@ -83,9 +88,18 @@ def install_archive_toolkit(asked: Installable, context: Context) -> Toolkit:
     """The same from archives; ``asked`` says of which version."""
     from buildkit.build.toolkit_archives import ensure_archive_toolkit
 
+    _refuse_jetson()
     return ensure_archive_toolkit(
         asked, archive_source(context), context.places.toolkits, context.memo, context.reporter
     )
+
+
+def _refuse_jetson() -> None:
+    if jetson_release():
+        raise NoToolkit(
+            "a Jetson works with the toolkit of its own JetPack only",
+            hint="sudo apt-get install nvidia-jetpack   # then --cuda-home /usr/local/cuda",
+        )
 
 
 def archive_source(context: Context) -> Source:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 COMMANDS = {
     "build": "Build packages (or take them from the store) and print what was proven.",
     "install": "Build, prove, install into the active environment, and prove there.",
@@ -18,3 +20,11 @@ COMMANDS = {
     "monitor": "Show memory, processors, GPUs and the builds that run, live.",
     "cancel": "End a running build.",
 }
+
+
+def hint_when_ended(words: Sequence[str]) -> str:
+    """What is to be done after Ctrl-C or SIGTERM; empty for what builds, whose hint is that of the kind."""
+    if list(words[:2]) == ["toolkit", "install"]:
+        return "the same command again: it goes on with what was downloaded"
+    builds = not words or words[0] not in COMMANDS or words[0] in {"build", "install"}
+    return "" if builds or list(words[:2]) == ["recipes", "test"] else "the same command again"

@@ -14,9 +14,9 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 import click
 
 from buildkit import __version__
-from buildkit.cli.commands import COMMANDS
+from buildkit.cli.commands import COMMANDS, hint_when_ended
 from buildkit.cli.streams import READER_GONE, ReaderGone, flush_output, give_up_output, open_missing_streams
-from buildkit.errors import CudabuildError, Interrupted, UsageError
+from buildkit.errors import CudabuildError, Interrupted, Terminated, UsageError
 from buildkit.guard.signals import ending_signals
 
 EPILOG = """\b
@@ -84,8 +84,6 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    own = words[: words.index("--")] if "--" in words else words  # what follows are another program's options
-    as_json = "--json" in own
     open_missing_streams()
     try:
         with ending_signals():
@@ -95,9 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         give_up_output()
         return READER_GONE
     except click.exceptions.NoArgsIsHelpError as error:
-        return _failed(_no_words(error), as_json=True) if as_json else _help(error)
+        return _failed(_no_words(error), as_json=True) if _as_json(words) else _help(error)
     except (click.ClickException, click.exceptions.Abort, KeyboardInterrupt, CudabuildError, OSError) as error:
-        return fail(error, as_json=as_json)
+        return fail(error, words)
     return result if isinstance(result, int) else 0
 
 
@@ -134,9 +132,17 @@ def _help(error: click.exceptions.NoArgsIsHelpError) -> int:
     return UsageError.exit_code
 
 
-def fail(error: BaseException, *, as_json: bool) -> int:
-    """Tell what came up to the shell, and return its exit code."""
-    return _failed(cause_of(error), as_json=as_json)
+def fail(error: BaseException, words: Sequence[str]) -> int:
+    """Tell what came up to the shell when these words were typed, and return the exit code."""
+    cause = cause_of(error)
+    if isinstance(cause, (Interrupted, Terminated)):
+        cause.hint = cause.hint or hint_when_ended(words)
+    return _failed(cause, as_json=_as_json(words))
+
+
+def _as_json(words: Sequence[str]) -> bool:
+    own = words[: words.index("--")] if "--" in words else words  # what follows are another program's options
+    return "--json" in own
 
 
 def _failed(error: CudabuildError, *, as_json: bool) -> int:

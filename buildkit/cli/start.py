@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, KeyboardInterrupt) as error:
         from buildkit.cli.main import fail
 
-        return fail(error, as_json="--json" in words)
+        return fail(error, words)
     return command_line(words)
 
 

@@ -7,9 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from buildkit.build.context import Context
-from buildkit.build.toolkit_archives import downloaded
-from buildkit.build.toolkit_list import Listed, list_toolkits
-from buildkit.build.toolkits import archive_source
+from buildkit.build.toolkit_list import Listed, list_toolkits, unfinished
 from buildkit.cli.output import SCHEMA
 from buildkit.cli.schema import JsonModel, SchemaNumber
 from buildkit.machine.installable import installable
@@ -46,7 +44,9 @@ class ToolkitsObject(JsonModel):
     schema_: SchemaNumber = 1
     toolkits: list[ToolkitObject] = Field(description="Those here, in the order in which builds prefer them.")
     installable: list[InstallableObject] = Field(description="Those that can be installed, newest first.")
-    notes: list[str] = Field(description="Places that should hold a toolkit and do not.")
+    notes: list[str] = Field(
+        description="Places that should hold a toolkit and do not, and a cache that cannot be read."
+    )
 
 
 class InstalledToolkitObject(JsonModel):
@@ -71,7 +71,7 @@ def toolkits_object(context: Context) -> ToolkitsObject:
     notes: list[str] = []
     here = list_toolkits(context, notes)
     made = {each.release for each in here if each.made}
-    source = archive_source(context)
+    left = unfinished(context, notes)
     return ToolkitsObject(
         schema_=SCHEMA,
         toolkits=[_toolkit(each) for each in here],
@@ -81,7 +81,7 @@ def toolkits_object(context: Context) -> ToolkitsObject:
                 origin=each.origin,
                 versions=list(each.versions),
                 installed=each.release in made,
-                downloaded=downloaded(source, each.release),
+                downloaded=left.get(each.release, 0),
             )
             for each in installable()
         ],

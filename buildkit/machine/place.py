@@ -64,7 +64,7 @@ def read_surroundings(environ: Mapping[str, str], *, root: Path = Path("/")) -> 
         container=next(_containers(environ, root), ""),
         slurm=bool(job) or shutil.which("sbatch", path=environ.get("PATH", "")) is not None,
         slurm_job=job,
-        jetson=_jetson(root),
+        jetson=jetson_release(root),
     )
 
 
@@ -108,8 +108,11 @@ def _root_is_overlay(root: Path) -> bool:
     return False
 
 
-def _jetson(root: Path) -> str:
-    """``# R36 (release), REVISION: 4.0, ...`` of /etc/nv_tegra_release is L4T 36.4.0."""
+def jetson_release(root: Path = Path("/")) -> str:
+    """``L4T 36.4.0`` of ``# R36 (release), REVISION: 4.0, ...`` in /etc/nv_tegra_release.
+
+    "Jetson" where the release is not told; empty on other machines.
+    """
     release = re.match(r"#\s*R(\d+) \(release\), REVISION: ([\d.]+)", read_text(root / "etc/nv_tegra_release"))
     if release is not None:
         return f"L4T {release[1]}.{release[2]}"

@@ -30,6 +30,8 @@ TICK = 0.2
 _LARGEST_TEXT = 8 << 20
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 527})
 _ABSENT = frozenset({404, 410})
+WITHHELD = 403
+"""What object stores answer for a file that they do not have, as for one that they do not give."""
 
 _T = TypeVar("_T")
 
@@ -91,13 +93,16 @@ class Fetcher:
     def __exit__(self, *_exception: object) -> None:
         self._client.close()
 
-    def text(self, url: str) -> bytes | None:
-        """A small file; None where the server has none of that name. Raises IndexUnreachable, SourceError."""
+    def text(self, url: str) -> bytes | int:
+        """A small file; the HTTP status where the server has or gives none of that name.
 
-        def ask() -> bytes | None:
+        Raises IndexUnreachable, SourceError.
+        """
+
+        def ask() -> bytes | int:
             with self._client.stream("GET", url) as answer:
-                if answer.status_code in _ABSENT:
-                    return None
+                if answer.status_code in {*_ABSENT, WITHHELD}:
+                    return int(answer.status_code)
                 self._refuse(answer.status_code, url)
                 content = b""
                 for chunk in answer.iter_bytes():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -44,6 +44,9 @@ COMPONENTS = (
 )
 _PLATFORMS = {"x86_64": "linux-x86_64", "aarch64": "linux-sbsa"}
 _PLAIN_PATH = r"^[A-Za-z0-9_+-][A-Za-z0-9._+-]*(/[A-Za-z0-9_+-][A-Za-z0-9._+-]*)*$"
+_MEANT = {"relative_path": "a plain path below the manifest's folder", "sha256": "a SHA-256: 64 hexadecimal digits"}
+
+_M = TypeVar("_M", bound=BaseModel)
 
 
 class Archive(BaseModel):
@@ -52,7 +55,7 @@ class Archive(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     relative_path: Annotated[str, Field(pattern=_PLAIN_PATH)]
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    sha256: Annotated[str, Field(pattern="^[0-9A-Fa-f]{64}$")]
     size: int = Field(ge=0)
 
 
@@ -107,10 +110,10 @@ def read_parts(text: bytes, platform: str, where: str) -> tuple[Part, ...]:
         if not isinstance(manifest, dict):
             raise TypeError("it is no JSON object")
         found = [_part(name, manifest[name], platform) for name in COMPONENTS if name in manifest]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise SourceError(
             f"{where} is no manifest of CUDA archives",
-            evidence=_first_line(error),
+            evidence="it is nested too deeply" if isinstance(error, RecursionError) else str(error),
             hint="check the setting `toolkit-archives` (CUDABUILD_TOOLKIT_ARCHIVES): it names the folder "
             "that the manifests lie in",
         ) from error
@@ -135,18 +138,24 @@ def left_out(component: str, name: str) -> bool:
 
 def _part(component: str, values: object, platform: str) -> Part | None:
     """What the manifest says of a component; None where it does not exist for the platform."""
-    described = Component.model_validate(values)
+    described = _read(Component, values, component)
     found = (described.model_extra or {}).get(platform)
     if found is None:
         return None
-    archive = Archive.model_validate(found)
+    archive = _read(Archive, found, f"{component}.{platform}")
     return Part(
         component, described.name, described.version, archive.relative_path, archive.sha256.lower(), archive.size
     )
 
 
-def _first_line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
+def _read(model: type[_M], values: object, where: str) -> _M:
+    """ValueError that names the first place in the manifest that is not as it should be."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-    return str(error)
+        place = ".".join((where, *(str(part) for part in first["loc"])))
+        message = first["msg"]
+        if first["type"] == "string_pattern_mismatch":
+            message = f"{str(first['input'])[:100]!r} is not {_MEANT[str(first['loc'][-1])]}"
+        raise ValueError(f"{place}: {message}") from error

@@ -120,16 +120,19 @@ class Mirror:
     def publish(
         self,
         version: str = "12.8.1",
-        content: Mapping[str, Content] | None = None,
+        content: Mapping[str, Content | bytes] | None = None,
         said: Mapping[str, str] | None = None,
     ) -> None:
-        """Serve a version's manifest and archives. ``said``: hashes that the manifest has wrong, by component."""
+        """Serve a version's manifest and archives; bytes in ``content`` are an archive as it is.
+
+        ``said``: hashes that the manifest has wrong, by component.
+        """
         key = platform_of(platform.machine())
         manifest: dict[str, object] = {"release_date": "2025-02-20", "release_label": version}
         for name, files in (content or components(version.rpartition(".")[0])).items():
             folder = f"{name}-{key}-{version}-archive"
             path = f"{name}/{key}/{folder}.tar.xz"
-            data = self.files[f"/{path}"] = archive_of(folder, files)
+            data = self.files[f"/{path}"] = files if isinstance(files, bytes) else archive_of(folder, files)
             sha256 = (said or {}).get(name) or hashlib.sha256(data).hexdigest()
             entry = {"relative_path": path, "sha256": sha256, "md5": "0" * 32, "size": str(len(data))}
             manifest[name] = {"name": name.upper(), "license": "CUDA Toolkit", "version": version, key: entry}

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import sys
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import pytest
 from buildkit.cli import streams
 from buildkit.cli.commands import COMMANDS
 from buildkit.cli.main import cause_of, cli, main
-from buildkit.errors import CudabuildError, OutOfMemory, UnknownRecipe
+from buildkit.diagnose.shown import hint_of_kind
+from buildkit.errors import CudabuildError, OutOfMemory, Terminated, UnknownRecipe
 from buildkit.plan.request import parse_torch
 
 EVERY_COMMAND = [
@@ -126,6 +128,33 @@ def test_everything_that_comes_up_has_a_cause(
     monkeypatch.setattr(cli, "main", fail)
     assert main(["x", "--json"]) == code
     assert json.loads(capsys.readouterr().out)["error"]["kind"] == kind
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["toolkit", "install", "12.8"], "the same command again: it goes on with what was downloaded"),
+        (["doctor"], "the same command again"),
+        (["recipes", "list"], "the same command again"),
+        (["recipes", "test", "diso"], hint_of_kind("interrupted")),
+        (["install", "diso"], hint_of_kind("interrupted")),
+        (["diso"], hint_of_kind("interrupted")),
+    ],
+)
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Terminated("terminated by SIGTERM")], ids=repr)
+def test_who_ends_a_command_is_told_what_that_command_goes_on_with(
+    error: BaseException,
+    words: list[str],
+    hint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def end(**_: Any) -> None:
+        raise copy(error)
+
+    monkeypatch.setattr(cli, "main", end)
+    assert main(words) in {130, 143}
+    assert capsys.readouterr().err.splitlines()[-1] == f"next: {hint}"
 
 
 @pytest.mark.parametrize(

@@ -462,6 +462,13 @@ def test_a_torch_of_cuda_13_gets_its_toolkit_from_wheels(host: SimulatedHost) ->
     assert looked_at(host).verdict == "works"
 
 
+def test_of_a_cuda_that_nobody_offers_as_wheels_no_toolkit_is_promised(host: SimulatedHost) -> None:
+    """What can be had as wheels is for doctor what it is for builds."""
+    host.write("nvml", "driver 999.65.06\ngpu 8 9 GPU-0001 NVIDIA GeForce RTX 4090\n")
+    host.write(TORCH, "__version__ = '2.99.0+cu140'\ncuda = '14.0'\ngit_version = 'abc'\n")
+    assert "toolkit-major" in {one.cause for one in looked_at(host).findings if one.blocking}
+
+
 def test_a_partial_toolkit_of_cuda_12_is_told(host: SimulatedHost) -> None:
     (host.root / "usr/local/cuda-12.8/include/cusparse.h").unlink()
     found = looked_at(host)

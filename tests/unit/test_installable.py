@@ -22,6 +22,7 @@ def test_every_release_from_11_8_on_comes_from_somewhere() -> None:
     [
         ("12.8", Installable("12.8", "archives", ("12.8.2", "12.8.1", "12.8.0"))),
         (" 12.4.0 ", Installable("12.4", "archives", ("12.4.0",))),
+        ("012.08.01", Installable("12.8", "archives", ("12.8.1",))),
         ("12.9.7", Installable("12.9", "archives", ("12.9.7",))),
         ("13.0", Installable("13.0", "wheels")),
         ("13.99", Installable("13.99", "wheels")),
@@ -43,6 +44,7 @@ def test_what_is_meant(typed: str, meant: Installable) -> None:
         ("newest", "cudabuild toolkit list"),
         ("", "cudabuild toolkit list"),
         ("12.8; rm -r /", "install 12.8 or "),
+        ("\u0967\u0968.\u096e", "cudabuild toolkit list"),  # 12.8 in Devanagari
     ],
 )
 def test_the_nearest_one_is_named(typed: str, nearest: str) -> None:

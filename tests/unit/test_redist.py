@@ -67,7 +67,33 @@ def test_a_path_leads_below_the_manifests_folder(path: str) -> None:
     entry = {**NVCC["linux-x86_64"], "relative_path": path}  # type: ignore[dict-item]
     with pytest.raises(SourceError, match="is no manifest") as caught:
         parts({"cuda_nvcc": {**NVCC, "linux-x86_64": entry}})
-    assert "relative_path" in caught.value.evidence
+    said = f"cuda_nvcc.linux-x86_64.relative_path: {path!r} is not a plain path below the manifest's folder"
+    assert caught.value.evidence == said
+
+
+@pytest.mark.parametrize(
+    ("values", "evidence"),
+    [
+        (float("nan"), "cuda_nvcc: Input should be a valid dictionary"),
+        ({"version": 12}, "cuda_nvcc.version: "),
+        ({"linux-x86_64": {"relative_path": "a"}}, "cuda_nvcc.linux-x86_64.sha256: Field required"),
+        ({"linux-x86_64": []}, "cuda_nvcc.linux-x86_64: "),
+        (
+            {"linux-x86_64": {**NVCC["linux-x86_64"], "sha256": "abc"}},  # type: ignore[dict-item]
+            "cuda_nvcc.linux-x86_64.sha256: 'abc' is not a SHA-256: 64 hexadecimal digits",
+        ),
+    ],
+)
+def test_the_component_that_is_not_told_rightly_is_named(values: object, evidence: str) -> None:
+    with pytest.raises(SourceError, match="is no manifest") as caught:
+        parts({"cuda_nvcc": values})
+    assert caught.value.evidence.startswith(evidence)
+
+
+def test_a_hash_in_capitals_is_the_same_hash() -> None:
+    entry: dict[str, str] = NVCC["linux-x86_64"]  # type: ignore[assignment]
+    loud = {**NVCC, "linux-x86_64": {**entry, "sha256": entry["sha256"].upper()}}
+    assert parts({"cuda_nvcc": loud}) == parts({"cuda_nvcc": NVCC})
 
 
 @pytest.mark.parametrize("change", [{"sha256": "abc"}, {"sha256": None}, {"size": "many"}, {"size": "-1"}])

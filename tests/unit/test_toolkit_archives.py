@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import resource
+import tarfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,14 @@ from pathlib import Path
 import pytest
 from archive_mirror import Content, Mirror, components, serving
 
-from buildkit.build.toolkit_archives import RECORD, Source, downloaded, ensure_archive_toolkit
+from buildkit.build.toolkit_archives import (
+    ANOTHER,
+    RECORD,
+    Source,
+    downloaded,
+    ensure_archive_toolkit,
+    recorded_version,
+)
 from buildkit.build.toolkit_place import place_of
 from buildkit.errors import (
     CudabuildError,
@@ -129,6 +137,24 @@ def test_the_newest_version_that_the_server_has(machine: Machine) -> None:
     assert paths[:2] == ["/redistrib_12.8.2.json", "/redistrib_12.8.1.json"]
 
 
+def test_a_version_that_the_server_does_not_give_is_as_one_that_it_has_not(machine: Machine) -> None:
+    machine.mirror.statuses["/redistrib_12.8.2.json"] = [403]  # as object stores answer for what is not there
+    machine.install()
+    assert recorded_version(machine.root) == "12.8.1"
+
+
+def test_a_server_that_gives_none_of_a_release(machine: Machine) -> None:
+    machine.mirror.statuses |= {f"/redistrib_12.8.{number}.json": [403] for number in range(3)}
+    with pytest.raises(IndexUnreachable, match=r"gives no CUDA 12\.8\.2 and no CUDA 12\.8\.1 and") as caught:
+        machine.install()
+    assert f"HTTP 403 from {machine.mirror.address}/redistrib_12.8.1.json" in caught.value.evidence
+    assert "`cudabuild toolkit install 12.8.1`" in caught.value.hint
+    machine.mirror.statuses |= {f"/redistrib_12.8.{number}.json": [403] for number in range(2)}
+    machine.mirror.statuses["/redistrib_12.8.2.json"] = [410]
+    with pytest.raises(NotOnIndex, match=r"has no CUDA 12\.8\.2"):
+        machine.install()
+
+
 def test_an_exact_version_replaces_another_of_its_release(machine: Machine) -> None:
     machine.install()
     machine.mirror.publish("12.8.0")
@@ -226,6 +252,7 @@ def test_nothing_of_an_archive_is_written_outside(machine: Machine, tmp_path: Pa
     [
         (b"<html>not found</html>", "Expecting value"),
         (b"[]", "no JSON object"),
+        (b"[" * 200_000, "nested too deeply"),
         (b'{"cuda_nvcc": {"linux-x86_64": {}, "linux-sbsa": {}}}', "relative_path"),
     ],
 )
@@ -261,8 +288,9 @@ def test_archives_without_a_compiler(machine: Machine) -> None:
 
 def test_archives_of_another_release_are_not_installed(machine: Machine) -> None:
     machine.mirror.publish(content=components("12.9"))
-    with pytest.raises(NoToolkit, match="another compiler"):
+    with pytest.raises(NoToolkit, match="another compiler") as caught:
         machine.install()
+    assert caught.value.hint == ANOTHER
     assert machine.nothing_half()
 
 
@@ -270,9 +298,61 @@ def test_archives_without_all_headers_are_not_installed(machine: Machine) -> Non
     content = components("12.8")
     del content["libcusparse"]
     machine.mirror.publish(content=content)
-    with pytest.raises(IncompleteToolkit, match=r"cusparse\.h"):
+    with pytest.raises(IncompleteToolkit, match=r"cusparse\.h") as caught:
         machine.install()
     assert machine.nothing_half()
+    assert not_of_the_scratch_folder(caught.value)
+    assert f"{machine.root}/include" in caught.value.evidence
+
+
+@pytest.mark.parametrize(
+    ("nvcc", "message"),
+    [(None, "no CUDA compiler at"), ("#!/bin/sh\nexit 3\n", "bin/nvcc does not "), ("#!/bin/sh\n", "tell its version")],
+)
+def test_archives_whose_compiler_does_not_run_are_not_installed(
+    machine: Machine, nvcc: str | None, message: str
+) -> None:
+    content = components("12.8")
+    if nvcc is None:
+        del content["cuda_nvcc"]["bin/nvcc"]
+    else:
+        content["cuda_nvcc"]["bin/nvcc"] = nvcc
+    machine.mirror.publish(content=content)
+    with pytest.raises(NoToolkit, match=message) as caught:
+        machine.install()
+    assert machine.nothing_half()
+    assert not_of_the_scratch_folder(caught.value)
+    assert str(machine.root) in caught.value.message
+
+
+def not_of_the_scratch_folder(error: CudabuildError) -> bool:
+    """Whether an error speaks of the toolkit's place alone, and of what can be done."""
+    return "/.cuda-" not in f"{error.message} {error.evidence} {error}" and error.hint == ANOTHER
+
+
+def tar_of(*members: tuple[str, int]) -> bytes:
+    """A tar archive of names and the sizes that their headers say; without the contents."""
+    infos = [tarfile.TarInfo(name) for name, _ in members]
+    for info, (_, size) in zip(infos, members, strict=True):
+        info.size = size
+    return b"".join(info.tobuf() for info in infos) + bytes(1024)
+
+
+@pytest.mark.parametrize(
+    ("archive", "message"),
+    [
+        (tar_of(("one/include/a.h", 0), ("other/include/b.h", 0)), "exactly one folder"),
+        (tar_of(("one/include/a.h", 5 << 30)), "says it holds 5120 MiB"),
+        (b"no archive at all", "is not a sound archive"),
+    ],
+)
+def test_an_archive_that_cannot_be_taken_names_another_server(machine: Machine, archive: bytes, message: str) -> None:
+    machine.mirror.publish(content={**components("12.8"), "cuda_cccl": archive})
+    with pytest.raises(SourceError, match=message) as caught:
+        machine.install()
+    assert caught.value.hint == ANOTHER
+    assert machine.nothing_half()
+    assert not any("cuda_cccl" in name for name in machine.kept())
 
 
 @pytest.mark.parametrize("damage", ["missing", "changed", "added", "manifest"])
@@ -341,12 +421,8 @@ def test_a_login_in_the_address_is_not_shown(machine: Machine) -> None:
 
 
 def test_a_machine_without_archives(machine: Machine) -> None:
-    for source, message in (
-        (replace(machine.source, machine="ppc64le"), "ppc64le"),
-        (replace(machine.source, jetson=True), "JetPack"),
-    ):
-        with pytest.raises(NoToolkit, match=message):
-            machine.install(source=source)
+    with pytest.raises(NoToolkit, match="ppc64le"):
+        machine.install(source=replace(machine.source, machine="ppc64le"))
     assert machine.mirror.asked == []
 
 

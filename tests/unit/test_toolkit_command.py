@@ -22,6 +22,7 @@ from buildkit.cli.options import Asked, make_context
 from buildkit.errors import IncompleteToolkit, NoToolkit
 from buildkit.machine import toolkit_search
 from buildkit.machine.gpus import Gpus
+from buildkit.machine.place import jetson_release
 from buildkit.machine.toolkit import Toolkit
 from buildkit.plan.request import Request
 from buildkit.progress import Silent
@@ -93,6 +94,7 @@ def test_install_prints_what_cuda_home_has_to_be(mirror: Mirror, said: Said, tmp
     assert "export CUDA_HOME=$(cudabuild toolkit path 12.8)" in err
     assert said("path", "12.8") == (0, f"{made(tmp_path)}\n", "")
     assert said("path", "12.8.1")[:2] == (0, f"{made(tmp_path)}\n")
+    assert said("path", "012.08.01")[:2] == said("install", "012.8")[:2] == (0, f"{made(tmp_path)}\n")
     code, out, err = said("install", "12.8", "--offline", "--json")
     assert (code, err) == (0, "")
     assert json.loads(out) == {"schema": 1, "release": "12.8", "version": "12.8.93", "path": str(made(tmp_path))}
@@ -132,6 +134,25 @@ def test_list_says_what_is_damaged_and_what_was_not_finished(mirror: Mirror, sai
     code, _, err = said("path", "12.8")
     assert code == 5
     assert "next: cudabuild toolkit install 12.8" in err
+
+
+@pytest.mark.parametrize("kind", ["file", "loop"])
+def test_the_machines_own_toolkits_need_no_cache_that_can_be_read(
+    mirror: Mirror, said: Said, tmp_path: Path, kind: str
+) -> None:
+    whole = system_toolkit(tmp_path / "root/usr/local/cuda-12.6", "12.6")
+    cache = tmp_path / "cache"
+    if kind == "file":
+        cache.touch()
+    else:
+        cache.symlink_to(cache)
+    code, out, err = said("list")
+    assert (code, out.splitlines()[0].split()) == (0, ["12.6.93", str(whole), str(whole), "complete"])
+    (note,) = err.splitlines()
+    assert note.startswith(f"the cache {cache} cannot be read (")
+    assert "set CUDABUILD_CACHE" in note
+    assert json.loads(said("list", "--json")[1])["notes"] == [note]
+    assert said("path", "12.6") == (0, f"{whole}\n", "")
 
 
 def test_list_on_a_machine_that_has_none(mirror: Mirror, said: Said) -> None:
@@ -200,6 +221,7 @@ def test_one_from_wheels_gets_a_home_that_build_systems_understand(
         (("install", "12.8.9"), 4, "no CUDA 12.8.9", "cudabuild toolkit install 12.8"),
         (("install", "12.4", "--offline"), 4, "--offline forbids", "cudabuild toolkit install 12.4"),
         (("path", "12.4"), 5, "no CUDA 12.4 toolkit is here", "cudabuild toolkit install 12.4"),
+        (("path", "\u0967\u0968.\u096e"), 2, "no version of CUDA", "cudabuild toolkit list"),
         (("path", "newest"), 2, "no version of CUDA", "cudabuild toolkit list"),
         (("uninstall", "12.4"), 5, "has installed no CUDA 12.4", "cudabuild toolkit list"),
     ],
@@ -211,6 +233,23 @@ def test_what_cannot_be_done_says_so_and_what_to_do(
     assert (ended, out) == (code, "")
     assert message in err
     assert hint in err.partition("next: ")[2]
+
+
+@pytest.mark.parametrize("release", ["12.8", "13.0"])
+def test_a_jetson_takes_jetpacks_own(
+    mirror: Mirror, said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release: str
+) -> None:
+    """Typed, or by a build: neither archives nor wheels."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/nv_tegra_release").write_text("# R36 (release), REVISION: 4.0, GCID: 1", "utf-8")
+    monkeypatch.setattr("buildkit.build.toolkits.jetson_release", lambda: jetson_release(tmp_path))
+    code, out, err = said("install", release)
+    assert (code, out) == (5, "")
+    assert "JetPack" in err
+    assert "next: sudo apt-get install nvidia-jetpack" in err
+    with pytest.raises(NoToolkit, match="JetPack"):
+        install_toolkit(release, this_machine().python, make_context(Asked.read({}), Silent()))
+    assert mirror.asked == []
 
 
 def test_builds_take_the_one_that_was_installed(mirror: Mirror, said: Said, tmp_path: Path) -> None:

@@ -52,8 +52,8 @@ def test_requirement_names_every_part_of_one_release() -> None:
     assert "nvvm" in requirement
 
 
-@pytest.mark.parametrize("release", ["12.8", "11.8", "13", "newest"])
-def test_older_releases_have_no_wheels_and_both_ways_out_are_named(release: str) -> None:
+@pytest.mark.parametrize("release", ["12.8", "11.8", "14.0", "13", "newest", ""])
+def test_other_releases_have_no_wheels_and_both_ways_out_are_named(release: str) -> None:
     with pytest.raises(NoToolkit) as caught:
         wheel_requirement(release)
     assert f"--cuda-home /usr/local/cuda-{release}" in caught.value.hint

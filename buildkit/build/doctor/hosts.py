@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 
 from buildkit.build.doctor.seen import Seen, SeenPython
 from buildkit.build.doctor.subject import Subject
-from buildkit.build.toolkit_wheels import wheel_requirement
-from buildkit.errors import BadTarget, CudabuildError, NoTarget, NoToolkit, TargetsDisagree, UnsupportedTarget
+from buildkit.errors import BadTarget, CudabuildError, NoTarget, TargetsDisagree, UnsupportedTarget
 from buildkit.machine import compat, facts
 from buildkit.machine.facts import short_release
+from buildkit.machine.installable import WHEEL_MAJORS, from_wheels
 from buildkit.machine.solver.host import Host, HostCompiler, HostToolkit, HostTorch, Lack, host_torch, major
 from buildkit.machine.target import Target
 from buildkit.machine.toolkit import Toolkit
@@ -135,8 +135,7 @@ def _chosen(seen: Seen, python: SeenPython, asked: Asked) -> str:
         return asked.torch or ""
     if python.torch is not None or python.damaged or asked.torch == "active" or seen.surroundings.jetson:
         return ""
-    majors = {toolkit.major for toolkit in seen.toolkits}
-    majors |= {series.major for series in facts.toolkit_table().series if _as_wheels(series.major)}
+    majors = {*WHEEL_MAJORS, *(toolkit.major for toolkit in seen.toolkits)}
     return next(iter(compat.newest_torch(seen.gpus.driver, python.short, toolkit_majors=majors)), "")
 
 
@@ -152,7 +151,7 @@ def _toolkits(seen: Seen) -> Iterator[HostToolkit]:
 
 
 def _lacks(seen: Seen, toolkit: Toolkit) -> tuple[Lack, ...]:
-    if _as_wheels(toolkit.major) and not seen.surroundings.jetson:
+    if from_wheels(toolkit.release) and not seen.surroundings.jetson:
         return ()
     headers: Sequence[Lack] = ("headers",) if toolkit.missing else ()
     return (*headers, *(() if toolkit.has_runtime else ("libraries",)))
@@ -166,18 +165,8 @@ def _from_wheels(seen: Seen, torch: HostTorch | None, subject: Subject) -> Itera
         yield HostToolkit(facts.toolkit_releases()[-1])
     if torch is None or torch.cuda is None:
         return
-    number = major(torch.cuda)
-    if _as_wheels(number) and all(toolkit.major != number for toolkit in seen.toolkits):
+    if from_wheels(torch.cuda) and all(toolkit.major != major(torch.cuda) for toolkit in seen.toolkits):
         yield HostToolkit(torch.cuda)
-
-
-def _as_wheels(number: int) -> bool:
-    """Whether toolkits of this CUDA major can be made from package-index wheels."""
-    try:
-        wheel_requirement(f"{number}.0")
-    except NoToolkit:
-        return False
-    return True
 
 
 def _compiler(seen: Seen) -> HostCompiler | None:
