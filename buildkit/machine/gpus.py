@@ -66,7 +66,7 @@ class _Answer:
 def visible_gpus(environ: Mapping[str, str], *, root: Path = Path("/"), patience: float = _SMI_SECONDS) -> Gpus:
     """The GPUs here, after CUDA_VISIBLE_DEVICES. Never raises: what does not answer becomes a note.
 
-    ``patience`` in seconds, for all that nvidia-smi is asked.
+    ``patience`` in seconds: what NVML leaves of it, nvidia-smi gets for all that it is asked.
     """
     notes: list[str] = []
     driver, silent = None, ""
@@ -85,11 +85,11 @@ def driver_here(root: Path = Path("/")) -> bool:
 
 
 def _answers(environ: Mapping[str, str], root: Path, patience: float) -> Iterator[tuple[str, _Answer]]:
-    smi = _nvidia_smi(environ, root)
+    smi, deadline = _nvidia_smi(environ, root), time.monotonic() + patience
     if smi is not None or driver_here(root):
         yield "nvml", _ask_nvml(root)
     if smi is not None:
-        yield "nvidia-smi", _ask_nvidia_smi(smi, environ, patience)
+        yield "nvidia-smi", _ask_nvidia_smi(smi, environ, patience, deadline)
     yield "jetson", _read_jetson(root)
 
 
@@ -186,9 +186,8 @@ def _nvidia_smi(environ: Mapping[str, str], root: Path) -> Path | None:
     return Path(on_path) if on_path else None
 
 
-def _ask_nvidia_smi(smi: Path, environ: Mapping[str, str], patience: float) -> _Answer:
+def _ask_nvidia_smi(smi: Path, environ: Mapping[str, str], patience: float, deadline: float) -> _Answer:
     """One query; 470 drivers refuse ``compute_cap``, so their GPUs are told by name."""
-    deadline = time.monotonic() + patience
     try:
         try:
             lines = _query(smi, "name,uuid,compute_cap,driver_version", environ, deadline)

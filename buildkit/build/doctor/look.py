@@ -105,7 +105,7 @@ class Looking:
         environ, memo = self._environ, context.memo
         here = replace(context, environ=environ)
         self._deadline = time.monotonic() + PATIENCE + _GRACE
-        self._last = time.monotonic() + LONGEST + _GRACE
+        self._last = time.monotonic() + LONGEST + 10 * _GRACE  # so that nvidia-smi is ended before
         self._index = _Later(lambda: outside.reach(context.index, PATIENCE, partial(_remembered, memo)))
         self._tier = _Later(lambda: outside.tier(environ, PATIENCE))
         self._windows = (
