@@ -423,7 +423,8 @@ def test_torches_that_cannot_be_had(fails_early: Fails, tmp_path: Path) -> None:
 def test_a_torch_without_a_toolkit_is_refused_before_it_is_fetched(fails_early: Fails, tmp_path: Path) -> None:
     words = (str(fastcuda(tmp_path / "fastcuda")), "--target", "8.6", "--torch", "1.13.1+cu117")
     found = fails_early(*words, code=5, kind="no-toolkit", says=r"CUDA 11\.7", env=UNREACHABLE)
-    assert "--cuda-home" in found["hint"]
+    assert "cudabuild toolkit install 11.8" in found["hint"]
+    assert "--torch" in found["hint"]
 
 
 def test_a_folder_that_is_no_toolkit(fails: Fails, tmp_path: Path) -> None:
