@@ -22,20 +22,24 @@ if TYPE_CHECKING:
     from buildkit.build.toolkit_archives import Source
 
 
-def toolkits_here(cuda_home: Path | None, context: Context, *, notes: list[str] | None = None) -> list[Toolkit]:
+def toolkits_here(cuda_home: Path | None, context: Context) -> list[Toolkit]:
     """Every toolkit that a build may take as it is, the preferred one first, each once.
 
     Those of the machine, as :func:`find_toolkits` has them, then those put together from archives, newest first.
     The ones from wheels are not among them: they are made when a build needs them. NoToolkit for a ``cuda_home``
-    that holds none; ``notes`` hears of other places that hold none.
+    that holds none.
     """
-    found = find_toolkits(context.environ, cuda_home, context.memo, notes=notes)
+    return with_archives(find_toolkits(context.environ, cuda_home, context.memo), context)
+
+
+def with_archives(found: list[Toolkit], context: Context) -> list[Toolkit]:
+    """The machine's toolkits, and behind them those from archives that are not among them."""
     known = {os.path.realpath(toolkit.nvcc) for toolkit in found}
-    made = [toolkit for toolkit in toolkits_from_archives(context) if os.path.realpath(toolkit.nvcc) not in known]
+    made = (toolkit for toolkit in _from_archives(context) if os.path.realpath(toolkit.nvcc) not in known)
     return [*found, *made]
 
 
-def toolkits_from_archives(context: Context) -> Iterator[Toolkit]:
+def _from_archives(context: Context) -> Iterator[Toolkit]:
     """Those that `cudabuild toolkit install` has put together; ones that do not run are passed over."""
     for place in _archive_places(context):
         with contextlib.suppress(NoToolkit):  # a damaged one: `cudabuild toolkit list` says so
@@ -51,7 +55,7 @@ def damaged_toolkits(context: Context) -> dict[Path, EnvironmentChanged]:
 def _archive_places(context: Context) -> Iterator[ToolkitPlace]:
     for each in installable():
         # Each by its name, and not by listing their folder, so that a receipt depends on no other toolkit.
-        place = place_of(each.release, context.places.toolkits)
+        place = made_place(each.release, context)
         if each.origin == ORIGIN and identity_or_none(place.final) is not None:
             yield place
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from buildkit.errors import NotOnIndex, NoToolkit, SourceError
 from buildkit.source.redist import COMPONENTS, left_out, platform_of, read_parts
 
-NVCC = {
+NVCC: dict[str, Any] = {
     "name": "CUDA NVCC",
     "license": "CUDA Toolkit",
     "license_path": "cuda_nvcc/LICENSE.txt",
@@ -64,7 +65,7 @@ def test_no_compiler_for_the_platform() -> None:
     ],
 )
 def test_a_path_leads_below_the_manifests_folder(path: str) -> None:
-    entry = {**NVCC["linux-x86_64"], "relative_path": path}  # type: ignore[dict-item]
+    entry = {**NVCC["linux-x86_64"], "relative_path": path}
     with pytest.raises(SourceError, match="is no manifest") as caught:
         parts({"cuda_nvcc": {**NVCC, "linux-x86_64": entry}})
     said = f"cuda_nvcc.linux-x86_64.relative_path: {path!r} is not a plain path below the manifest's folder"
@@ -79,7 +80,7 @@ def test_a_path_leads_below_the_manifests_folder(path: str) -> None:
         ({"linux-x86_64": {"relative_path": "a"}}, "cuda_nvcc.linux-x86_64.sha256: Field required"),
         ({"linux-x86_64": []}, "cuda_nvcc.linux-x86_64: "),
         (
-            {"linux-x86_64": {**NVCC["linux-x86_64"], "sha256": "abc"}},  # type: ignore[dict-item]
+            {"linux-x86_64": {**NVCC["linux-x86_64"], "sha256": "abc"}},
             "cuda_nvcc.linux-x86_64.sha256: 'abc' is not a SHA-256: 64 hexadecimal digits",
         ),
     ],
@@ -91,14 +92,14 @@ def test_the_component_that_is_not_told_rightly_is_named(values: object, evidenc
 
 
 def test_a_hash_in_capitals_is_the_same_hash() -> None:
-    entry: dict[str, str] = NVCC["linux-x86_64"]  # type: ignore[assignment]
+    entry: dict[str, str] = NVCC["linux-x86_64"]
     loud = {**NVCC, "linux-x86_64": {**entry, "sha256": entry["sha256"].upper()}}
     assert parts({"cuda_nvcc": loud}) == parts({"cuda_nvcc": NVCC})
 
 
 @pytest.mark.parametrize("change", [{"sha256": "abc"}, {"sha256": None}, {"size": "many"}, {"size": "-1"}])
 def test_what_is_not_told_rightly_is_refused(change: dict[str, object]) -> None:
-    entry = {**NVCC["linux-x86_64"], **change}  # type: ignore[dict-item]
+    entry = {**NVCC["linux-x86_64"], **change}
     with pytest.raises(SourceError, match="is no manifest"):
         parts({"cuda_nvcc": {**NVCC, "linux-x86_64": entry}})
 

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 from buildkit.build.context import Context
 from buildkit.build.doctor.seen import Seen, SeenCache, SeenIndex, SeenPython
-from buildkit.build.toolkits import damaged_toolkits, toolkits_from_archives
+from buildkit.build.toolkits import damaged_toolkits, with_archives
 from buildkit.errors import CudabuildError, MachineError, NoTorch, StoreError
 from buildkit.guard.tier import Tier, permitted_tier
 from buildkit.machine.compiler import glibc_version, look_at_compiler
@@ -26,7 +26,7 @@ from buildkit.machine.identity import Memo, identity_or_none
 from buildkit.machine.interpreter import active_interpreter
 from buildkit.machine.limits import read_limits
 from buildkit.machine.place import read_surroundings, without_windows_drives
-from buildkit.machine.toolkit import Toolkit, look_at_toolkits
+from buildkit.machine.toolkit import look_at_toolkits
 from buildkit.machine.torch_identity import identify_torch
 from buildkit.machine.windows import Windows, read_windows
 from buildkit.source.index_settings import IndexSettings
@@ -115,7 +115,9 @@ class Looking:
         )
         self._notes: list[str] = []
         self._gpus = _Later(lambda: visible_gpus(environ, root=root, patience=LONGEST))
-        self._toolkits = _Later(lambda: _toolkits(here, root, self._notes))
+        self._toolkits = _Later(
+            lambda: with_archives(look_at_toolkits(environ, memo, root=root, notes=self._notes), here)
+        )
         self._damaged = _Later(lambda: damaged_toolkits(here))
         self._compiler = _Later(lambda: look_at_compiler(environ, memo))
         self._python = _Later(lambda: _python(here, python))
@@ -127,6 +129,7 @@ class Looking:
         late = Reach("silent", no_answer(LONGEST), slow=True)
         unknown = Tier(None, None, f"not found out within {PATIENCE:g} s")
         windows, deadline = self._windows, self._deadline
+        toolkits = self._part("toolkits", self._toolkits, troubles)
         return Seen(
             root=self._root,
             surroundings=self._surroundings,
@@ -135,7 +138,7 @@ class Looking:
             glibc=_or_none("glibc", lambda: glibc_version(self._root), troubles),
             gpus=self._gpus.value_until(self._last, _silent_driver()),
             python=self._part("python", self._python, troubles),
-            toolkits=self._part("toolkits", self._toolkits, troubles) or (),
+            toolkits=tuple(toolkits or ()),
             toolkit_notes=tuple(self._notes),
             damaged_toolkits=self._damaged.value_until(self._last, {}),
             compiler=self._part("compiler", self._compiler, troubles),
@@ -183,14 +186,6 @@ def _remembered(memo: Memo, kind: str, file: Path, find: Callable[[], str]) -> s
     found = find()
     memo.put(kind, str(file), identity, found)
     return found
-
-
-def _toolkits(context: Context, root: Path, notes: list[str]) -> tuple[Toolkit, ...]:
-    """Those of the machine, then those that cudabuild put together, each once."""
-    found = look_at_toolkits(context.environ, context.memo, root=root, notes=notes)
-    known = {os.path.realpath(toolkit.nvcc) for toolkit in found}
-    made = (toolkit for toolkit in toolkits_from_archives(context) if os.path.realpath(toolkit.nvcc) not in known)
-    return (*found, *made)
 
 
 def _python(context: Context, python: Path | None) -> SeenPython:
