@@ -92,10 +92,10 @@ def parse_entry(data: bytes) -> Entry:
     try:
         return Entry.model_validate_json(data)
     except ValidationError as error:
-        schema = _schema_of(data)
+        schema = schema_of(data)
         if isinstance(schema, int) and schema != SCHEMA:
             raise ForeignEntry(f"it was written in schema {schema}, this cudabuild reads schema {SCHEMA}") from None
-        raise DamagedEntry(_first_line(error) if data.strip() else "its file is empty") from None
+        raise DamagedEntry(first_line(error) if data.strip() else "its file is empty") from None
 
 
 def utc_now() -> str:
@@ -123,7 +123,8 @@ def _flat(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
             yield f"{prefix}{name}", json.dumps(value, sort_keys=True, default=str)
 
 
-def _schema_of(data: bytes) -> object:
+def schema_of(data: bytes) -> object:
+    """The schema that a document says it is written in; None where it says none."""
     try:
         document = json.loads(data)
     except ValueError:
@@ -131,7 +132,8 @@ def _schema_of(data: bytes) -> object:
     return document.get("schema") if isinstance(document, dict) else None
 
 
-def _first_line(error: ValidationError) -> str:
+def first_line(error: ValidationError) -> str:
+    """What is wrong first, and where, in one line."""
     first = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     return f"{place}: {first['msg']}" if place else first["msg"]

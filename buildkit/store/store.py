@@ -3,8 +3,8 @@
 Promises: what :meth:`Store.put` acknowledged survives a power cut; no read returns other bytes than those
 that were stored. Reading writes nothing, so a cache on a read-only mount serves hits.
 
-    blobs/sha256/ab/HASH   entries/KEY.json   entries/by-family/FAMILY/KEY   traces/BUILD.json   tmp/   quarantine/
-    locks/
+    blobs/sha256/ab/HASH   entries/KEY.json   entries/by-family/FAMILY/KEY   releases/FILENAME.json
+    traces/BUILD.json   tmp/   quarantine/   locks/
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from buildkit.store.model import (
     is_name,
     parse_entry,
 )
+from buildkit.store.release import Release
+from buildkit.store.releases import Releases
 from buildkit.store.traces import Traces
 
 STALE_SECONDS = 3600
@@ -54,6 +56,7 @@ class Store:
     def __init__(self, root: Path, *, step: Step = no_step) -> None:
         self.root = root
         self.blobs = Blobs(root, root / "tmp", step)
+        self._releases = Releases(root, root / "tmp", step)
         self._step = step
 
     # Reading
@@ -95,6 +98,16 @@ class Store:
         with disk_causes(self.root):
             found = [self._readable(path.stem) for path in self._entry_files()]
         yield from sorted((entry for entry in found if entry), key=lambda entry: entry.created, reverse=True)
+
+    def releases(self) -> list[Release]:
+        """Every readable release, by file name, yanked ones too. The wheels are not read."""
+        with disk_causes(self.root):
+            return list(self._releases.all())
+
+    def release(self, filename: str) -> Release | None:
+        """The release of a file name, if there is one that can be read."""
+        with disk_causes(self.root):
+            return self._releases.get(filename)
 
     def candidates(self, family: str) -> list[Entry]:
         """Entries that differ in their targets only, newest first; to be had with :meth:`get` like any other."""
@@ -150,15 +163,34 @@ class Store:
         with locks.file_lock(self.root / "locks" / f"{_checked(key)}.lock", on_wait=on_wait):
             yield
 
-    def put(self, wheel: Path, entry: Entry) -> Entry:
-        """Store a wheel and its entry; both are on the disk when this returns.
+    def put(self, wheel: Path, entry: Entry, release: Release | None = None) -> Entry:
+        """Store a wheel, its entry and its release; all are on the disk when this returns.
 
-        ``entry`` announces the wheel's sha256 and size: StoreError if the bytes are others.
+        ``entry`` announces the wheel's sha256 and size: StoreError if the bytes are others. NameTaken if its release's
+        file name is another wheel's.
         """
         with disk_causes(self.root, needed=entry.size), self._writing():
             self.blobs.add(wheel, entry.sha256, entry.size)
+            if release is not None:
+                self._releases.write(release)
             self._write_entry(entry)
         return entry
+
+    def publish(self, wheel: Path, release: Release) -> Release:
+        """Store a wheel that no key of this store made, under its file name; it lasts when this returns.
+
+        StoreError if its bytes are not the ones announced, NameTaken if the file name is another wheel's.
+        """
+        with disk_causes(self.root, needed=release.size), self._writing():
+            self.blobs.add(wheel, release.sha256, release.size)
+            self._releases.write(release)
+        return release
+
+    def amend_release(self, release: Release) -> Release:
+        """Replace what is said of a release (a new verdict, yanked); its bytes stay."""
+        with disk_causes(self.root), self._writing():
+            self._releases.write(release)
+        return release
 
     def amend(self, entry: Entry) -> Entry:
         """Replace the entry of a key (a new verdict on the same wheel)."""

@@ -1,0 +1,66 @@
+"""The releases of a store: one file for each file name that was ever given out.
+
+releases/FILENAME.json
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from buildkit.errors import StoreError
+from buildkit.store.disk import Step, check_folder, make_folder, new_file, no_step, write_all
+from buildkit.store.model import DamagedEntry, ForeignEntry
+from buildkit.store.release import Release, parse_release
+
+
+class NameTaken(StoreError):
+    """Another content already bears this file name; a file name means one content for ever."""
+
+    kind = "name-taken"
+
+
+class Releases:
+    """Reads and writes the release files under ``root``. Methods raise OSError; the store says what that means."""
+
+    def __init__(self, root: Path, temporary: Path, step: Step = no_step) -> None:
+        self.folder = root / "releases"
+        self.temporary = temporary
+        self._step = step
+
+    def path(self, filename: str) -> Path:
+        """Where a release lies, whether it is there or not."""
+        if "/" in filename or not filename.endswith(".whl") or filename.startswith("."):
+            raise StoreError(f"{filename!r} cannot be the name of a wheel", hint="cudabuild cache list")
+        return self.folder / f"{filename}.json"
+
+    def get(self, filename: str) -> Release | None:
+        """The release of this file name; None where there is none, or none that can be read."""
+        with contextlib.suppress(FileNotFoundError, DamagedEntry, ForeignEntry):
+            release = parse_release(self.path(filename).read_bytes())
+            return release if release.filename == filename else None
+        return None
+
+    def all(self) -> Iterator[Release]:
+        """Every readable release, by file name."""
+        check_folder(self.folder)
+        for path in sorted(self.folder.glob("*.whl.json")):
+            release = self.get(path.name.removesuffix(".json"))
+            if release is not None:
+                yield release
+
+    def write(self, release: Release) -> None:
+        """Write a release, or replace what is said of the same bytes. Raises NameTaken for other bytes."""
+        path = self.path(release.filename)
+        known = self.get(release.filename)
+        if known is not None and known.sha256 != release.sha256:
+            raise NameTaken(
+                f"{release.filename} is another wheel's name already",
+                evidence=f"sha256 {known.sha256} has it, {release.sha256} asked for it",
+                hint="give the newer one a build tag: cudabuild does so when it builds again",
+            )
+        for folder in (self.folder, self.temporary):
+            make_folder(folder)
+        with new_file(path, self.temporary, label="release", step=self._step) as descriptor:
+            write_all(descriptor, release.as_bytes())
