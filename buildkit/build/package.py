@@ -17,11 +17,10 @@ from buildkit.plan.request import Request
 from buildkit.recipe.loader import FILE, LoadedRecipe, find_recipe, search_path
 from buildkit.recipe.model import Recipe, Version
 from buildkit.recipe.selection import choose_version
-from buildkit.source.fetch import FetchedSource, fetch_source
-from buildkit.source.metadata import is_project, of_folder
 from buildkit.source.spec import FolderSpec, SdistSpec, SourceSpec, parse_source, spec_of
 
 if TYPE_CHECKING:
+    from buildkit.source.fetch import FetchedSource
     from buildkit.source.findings import Findings
 
 
@@ -100,6 +99,8 @@ def _is_path(text: str) -> bool:
 
 def _check_folder(folder: Path, text: str) -> None:
     """A folder that holds a project; a recipe's own folder is named by the recipe."""
+    from buildkit.source.metadata import is_project
+
     recipe = folder / FILE if folder.is_dir() else folder
     if recipe.name == FILE and recipe.is_file() and not is_project(recipe.parent):
         name, place = recipe.parent.name, recipe.parent.parent
@@ -140,6 +141,8 @@ def _name_of(spec: SourceSpec) -> str:
 
 def _folder_name(folder: Path) -> str:
     """The project's name where pyproject.toml says it, else the folder's."""
+    from buildkit.source.metadata import of_folder
+
     return normalised(of_folder(folder, where=str(folder)).name or folder.resolve().name)
 
 
@@ -151,6 +154,8 @@ def normalised(name: str) -> str:
 
 def fetch(package: Package, context: Context) -> FetchedSource:
     """The package's source, from the cache where it is there."""
+    from buildkit.source.fetch import fetch_source
+
     return fetch_source(
         package.spec,
         cache=context.places.sources,

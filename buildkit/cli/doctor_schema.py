@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from buildkit.cli.schema import EarlyFailure, JsonModel, SchemaNumber, open_schema
+from buildkit.cli.json_model import EarlyFailure, JsonModel, SchemaNumber, open_schema
 from buildkit.guard.protocol import Containment, Isolation
 from buildkit.machine.solver.answer import Kind, Tool, Verdict
 from buildkit.machine.solver.host import Place

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, TypeAdapter
 
+from buildkit.cli.json_model import EarlyFailure, JsonModel, SchemaNumber, open_schema
 from buildkit.cli.output import SCHEMA
-from buildkit.cli.schema import EarlyFailure, JsonModel, SchemaNumber, open_schema
 from buildkit.diagnose.engine import Finding
 from buildkit.diagnose.first import first_error_at
 from buildkit.diagnose.text import core

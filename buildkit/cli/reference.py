@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from buildkit.cli.commands import COMMANDS
 from buildkit.cli.doctor_schema import SECTIONS, doctor_schema_text
 from buildkit.cli.explain_schema import CauseObject, ExplainObject, LineObject, explain_schema_text
+from buildkit.cli.json_model import ErrorObject
 from buildkit.cli.main import cli
 from buildkit.cli.monitor_schema import GpuObject, MonitorObject, RunningObject, UnitObject, monitor_schema_text
 from buildkit.cli.report_schema import (
@@ -29,7 +30,6 @@ from buildkit.cli.schema import (
     BuildObject,
     CancelObject,
     DetachedObject,
-    ErrorObject,
     GuardObject,
     WheelObject,
     causes,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from buildkit.cli.json_model import EarlyFailure, JsonModel, SchemaNumber, open_schema
 from buildkit.cli.output import SCHEMA
-from buildkit.cli.schema import EarlyFailure, JsonModel, SchemaNumber, open_schema
 from buildkit.guard.trace import Seconds, Size, Trace
 from buildkit.report.summary import summarise
 

@@ -7,24 +7,16 @@ pass, while the models here refuse them: a test that validates real answers fail
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from buildkit import errors, input_errors
+from buildkit.cli.json_model import EarlyFailure, ErrorObject, JsonModel, SchemaNumber, Sha256, open_schema
 from buildkit.errors import CudabuildError
 from buildkit.plan.model import PlanSummary
 from buildkit.plan.request import Device
 from buildkit.verify.verdict import Verdict
-
-SchemaNumber = Annotated[Literal[1], Field(alias="schema", description="Version of this format: 1.")]
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-
-
-class JsonModel(BaseModel):
-    """Frozen, and no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
 class WheelObject(JsonModel):
@@ -53,21 +45,6 @@ class GuardObject(JsonModel):
     containment: str = Field(description="How its processes are held: `cgroup`, `namespace` or `subreaper`.")
     isolation: str = Field(description="`namespace` where what it must not write to was read-only, else `none`.")
     survivors: int = Field(ge=0, description="Processes that were left when it had ended: 0.")
-
-
-class ErrorObject(JsonModel):
-    """Why there is no wheel, or none that is proven far enough."""
-
-    kind: str = Field(description="The cause, as listed in exit-codes.md.")
-    exit_code: int = Field(gt=0, description="The exit code that goes with it.")
-    message: str = Field(min_length=1, description="What failed.")
-    evidence: str = Field(description="The lines that show it; can be empty.")
-    hint: str = Field(description="The next command to type.")
-    log: str | None = Field(description="Path of the build's log, where there is one.")
-    rule: str | None = Field(
-        default=None,
-        description="The rule that named the cause from the log, as listed in explain.md; null where none did.",
-    )
 
 
 class BuildObject(JsonModel):
@@ -116,14 +93,6 @@ class CancelObject(JsonModel):
     seconds: float = Field(ge=0, description="Until nothing of it was left.")
 
 
-class EarlyFailure(JsonModel):
-    """A failure before it was clear what to build: usage, configuration."""
-
-    schema_: SchemaNumber
-    build: None
-    error: ErrorObject
-
-
 class SeveralBuilds(JsonModel):
     """Several packages, in the order in which they were named. The exit code is the first failure's."""
 
@@ -157,15 +126,3 @@ def build_schema() -> dict[str, Any]:
 def schema_text() -> str:
     """The schema as docs/reference/build.schema.json holds it."""
     return json.dumps(build_schema(), indent=2, ensure_ascii=False) + "\n"
-
-
-def open_schema(schema: Any) -> Any:
-    """The schema without ``additionalProperties: false``: readers must let keys pass that came later."""
-    if isinstance(schema, list):
-        return [open_schema(item) for item in schema]
-    if isinstance(schema, dict):
-        kept = {key: open_schema(value) for key, value in schema.items()}
-        if kept.get("additionalProperties") is False:
-            del kept["additionalProperties"]
-        return kept
-    return schema

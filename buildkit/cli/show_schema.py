@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, TypeAdapter
 
+from buildkit.cli.json_model import EarlyFailure, JsonModel, SchemaNumber, Sha256, open_schema
 from buildkit.cli.output import SCHEMA
-from buildkit.cli.schema import EarlyFailure, JsonModel, SchemaNumber, Sha256, open_schema
 from buildkit.verify.verdict import Grade, Verdict, read_verdict
 
 if TYPE_CHECKING:

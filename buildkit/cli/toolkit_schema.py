@@ -8,8 +8,8 @@ from pydantic import Field
 
 from buildkit.build.context import Context
 from buildkit.build.toolkit_list import Listed, list_toolkits, unfinished
+from buildkit.cli.json_model import JsonModel, SchemaNumber
 from buildkit.cli.output import SCHEMA
-from buildkit.cli.schema import JsonModel, SchemaNumber
 from buildkit.machine.installable import installable
 
 

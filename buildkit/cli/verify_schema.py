@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from buildkit.cli.schema import EarlyFailure, ErrorObject, JsonModel, SchemaNumber, open_schema
+from buildkit.cli.json_model import EarlyFailure, ErrorObject, JsonModel, SchemaNumber, open_schema
 from buildkit.verify.installed import Kind, Severity
 from buildkit.verify.verdict import Verdict
 

@@ -15,6 +15,7 @@ from buildkit import errors
 from buildkit.build.pipeline import BuildResult
 from buildkit.cli import reference
 from buildkit.cli.commands import COMMANDS
+from buildkit.cli.json_model import EarlyFailure
 from buildkit.cli.main import main
 from buildkit.cli.output import SCHEMA
 from buildkit.cli.results import print_results, result_object
@@ -22,7 +23,6 @@ from buildkit.cli.schema import (
     ANSWER,
     Answer,
     BuildObject,
-    EarlyFailure,
     SeveralBuilds,
     build_schema,
     causes,
