@@ -31,7 +31,7 @@ from buildkit.build.places import Places
 from buildkit.build.resuming import OBJECTS
 
 TARGET = "7.5"
-SOURCES = {".c", ".cc", ".cpp", ".cxx", ".cu"}
+SOURCES = (".c", ".cc", ".cpp", ".cxx", ".cu")
 _COMPILER = re.compile(r'execve\("[^"]*/(?P<name>cicc|cc1plus|cc1)"')
 _SOURCE = re.compile(
     r'(?:"--orig_src_path_name", |"-quiet",? .*?)"(?P<path>(?:[^"]*/builds/|(?![-/]))[^"]*\.(?:cu|cpp|cc|cxx|c))"'
@@ -95,7 +95,8 @@ class Trial:
 
     def _progress(self) -> tuple[int, int]:
         for build in (path for path in self.builds.glob("*") if path.name not in self.before):
-            sources = [path for path in build.glob("src/**/*") if path.suffix in SOURCES]
+            # os.walk passes over folders that the build has removed meanwhile, which Path.glob does not.
+            sources = [name for _, _, names in os.walk(build / "src") for name in names if name.endswith(SOURCES)]
             if sources and (build / OBJECTS).is_dir():
                 return sum(len(path.name) == 64 for path in (build / OBJECTS).iterdir()), len(sources)
         return 0, 0
