@@ -12,6 +12,7 @@ from buildkit.build.places import Places
 from buildkit.machine.identity import Memo
 from buildkit.progress import Reporter
 from buildkit.source.index_settings import IndexSettings
+from buildkit.store import in_use
 from buildkit.store.store import Store
 
 
@@ -40,6 +41,11 @@ class Context:
     archives: str | None = None
     """Where archives of CUDA toolkits are; None: where NVIDIA has them."""
 
+    def hold(self, thing: Path) -> None:
+        """Keep a part of the cache, there or still to be made, from being cleared until this process ends."""
+        in_use.hold(self.places.in_use, thing)
+
     def installer(self, log: IO[str] | None = None) -> Installer:
         """uv with this command's settings."""
+        self.hold(self.places.uv_cache)
         return Installer(find_uv(), self.index, self.places.uv_cache, base=self.environ, offline=self.offline, log=log)

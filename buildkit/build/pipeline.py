@@ -143,6 +143,8 @@ def _obtain(plan: Callable[[], Prepared], context: Context, result: BuildResult)
 
 def _hand_out(served: Entry, out: Path | None, context: Context, result: BuildResult) -> None:
     folder = (out or context.places.wheels / served.key[:16]).absolute()
+    if out is None:
+        context.hold(folder)
     result.entry, result.version = served, served.version
     result.wheel = context.store.hand_out(served, folder)
 
@@ -238,7 +240,9 @@ def _make_and_prove(prepared: Prepared, context: Context, result: BuildResult) -
         subject = replace(Subject.of(prepared), canary=result.canary)
         proof = prove(made.wheel, subject, context, built=made.seconds, log=result.log)
         verdict = _proven(proof, result)
-        return context.store.put(made.wheel, _entry(prepared, made, verdict, result))
+        entry = context.store.put(made.wheel, _entry(prepared, made, verdict, result))
+        context.store.hold(entry)
+        return entry
 
 
 @contextmanager

@@ -92,10 +92,16 @@ class Entries:
             write_all(descriptor, entry.as_bytes())
 
     def remove(self, entry: Entry) -> None:
-        """Take an entry out; gone for good when this returns."""
-        self.path(entry.key).unlink(missing_ok=True)
-        sync_folder(self.folder)
-        self._marker(entry).unlink(missing_ok=True)
+        """Take an entry out, unless its key has another wheel by now; to last, it needs a sync."""
+        known = self.get(entry.key)
+        if known is not None and known.sha256 == entry.sha256:
+            self.path(entry.key).unlink(missing_ok=True)
+            self._marker(known).unlink(missing_ok=True)
+
+    def sync(self) -> None:
+        """Make removals last."""
+        if self.folder.is_dir():
+            sync_folder(self.folder)
 
     def _family(self, family: str) -> Path:
         return self.folder / "by-family" / checked_name(family)

@@ -10,14 +10,15 @@ that were stored. Reading writes nothing, so a cache on a read-only mount serves
 from __future__ import annotations
 
 import contextlib
+import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from buildkit.errors import NoSuchBuild, StoreError
 from buildkit.file_identity import FileIdentity, identity_if_any
-from buildkit.store import locks
+from buildkit.store import in_use, locks
 from buildkit.store.blobs import Blobs, copy_out, file_sha256
 from buildkit.store.disk import Step, disk_causes, make_folder, no_step
 from buildkit.store.entries import Entries, checked_name
@@ -40,7 +41,8 @@ class Store:
         self.blobs = Blobs(root, root / "tmp", step)
         self._entries = Entries(root, root / "tmp", self.blobs, step)
         self._releases = Releases(root, root / "tmp", step)
-        self._step = step
+        self.step = step
+        """Called at each step boundary of a write or a removal."""
 
     # Reading
 
@@ -60,12 +62,18 @@ class Store:
         """The file that holds an entry, and which it is now: another one once its verdict was replaced."""
         return {str(self._entries.path(entry.key)): identity_if_any(self._entries.path(entry.key))}
 
+    def hold(self, entry: Entry) -> bool:
+        """Keep an entry's wheel from being cleared away until this process ends. False where it is gone already."""
+        return in_use.hold_file(self.wheel(entry))
+
     def hand_out(self, entry: Entry, folder: Path) -> Path:
         """Copy an entry's wheel into ``folder`` under its own name and return the path.
 
         An identical file that is there already is left alone; another one is replaced in one step.
         """
         final = folder / entry.filename
+        with contextlib.suppress(OSError):
+            os.utime(self.wheel(entry))  # its last use
         with disk_causes(folder, needed=entry.size, hint="choose another folder with --out"):
             if final.is_file() and final.stat().st_size == entry.size and file_sha256(final) == entry.sha256:
                 return final
@@ -91,6 +99,11 @@ class Store:
         """The release of a file name, if there is one that can be read."""
         with disk_causes(self.root):
             return self._releases.get(filename)
+
+    def bearer(self, filename: str) -> str:
+        """The sha256 of what this file name was ever given to, though that may be gone; empty for a free name."""
+        with disk_causes(self.root):
+            return self._releases.bearer(filename)
 
     def candidates(self, family: str) -> list[Entry]:
         """Entries that differ in their targets only, newest first; to be had with :meth:`get` like any other."""
@@ -193,9 +206,23 @@ class Store:
                 path.unlink()
                 return
             self._entries.remove(entry)
+            self._entries.sync()
             Traces(self.root).remove(entry.build)
             if not self._named(entry.sha256):
                 self.wheel(entry).unlink(missing_ok=True)
+
+    def forget(self, entries: Iterable[Entry], releases: Iterable[Release]) -> None:
+        """Take away what names wheels that are to go, lastingly; file names stay their own for ever. For
+        :mod:`buildkit.store.clearing`, which sees to it that nobody else writes."""
+        for release in releases:
+            self._releases.retire(release)
+        self.step("gc-retired")
+        for entry in entries:
+            self._entries.remove(entry)
+        self.step("gc-forgotten")
+        self._releases.sync()
+        self._entries.sync()
+        self.step("gc-synced")
 
     # Inside
 
@@ -227,7 +254,7 @@ class Store:
         with contextlib.suppress(locks.LockBusy), self._alone(0.0):
             self._sweep()
         with locks.file_lock(self.root / "locks" / "writers", shared=True):
-            self._step("locked")
+            self.step("locked")
             yield
 
     @contextlib.contextmanager
