@@ -12,7 +12,8 @@ from buildkit.build.disk_use import DiskUse
 from buildkit.store.clearing import Stored
 
 Kind = Literal[
-    "wheel", "copy", "record", "build", "environment", "torch", "toolkit", "source", "download", "uv", "leftover", "other"
+    "wheel", "copy", "record", "build", "environment", "torch", "toolkit", "source", "download", "uv", "leftover",
+    "other",
 ]  # fmt: skip
 YOUNG = 600.0
 """Seconds for which everything stays after its use: it may have been printed to be typed."""

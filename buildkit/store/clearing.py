@@ -41,7 +41,7 @@ class Stored:
     @property
     def name(self) -> str:
         """What people call it."""
-        named = [each.filename for each in (*self.releases, *self.entries)]
+        named = [*(release.filename for release in self.releases), *(entry.filename for entry in self.entries)]
         return named[0] if named else self.sha256
 
     @property

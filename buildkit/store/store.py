@@ -228,8 +228,8 @@ class Store:
 
     def _named(self, sha256: str) -> bool:
         """Whether an entry or a release names a blob."""
-        every = (*self._entries.all(), *self._releases.all())
-        return any(each.sha256 == sha256 for each in every)
+        by_entry = any(entry.sha256 == sha256 for entry in self._entries.all())
+        return by_entry or any(release.sha256 == sha256 for release in self._releases.all())
 
     def _set_aside(self, key: str, problem: str) -> Lookup:
         """Move what is damaged to ``quarantine/``, unless somebody has put it right meanwhile."""
