@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from buildkit.build.installer import Installer, find_uv
 from buildkit.build.places import Places
@@ -14,6 +14,9 @@ from buildkit.progress import Reporter
 from buildkit.source.index_settings import IndexSettings
 from buildkit.store import in_use
 from buildkit.store.store import Store
+
+if TYPE_CHECKING:
+    from buildkit.build.second_level import SharedStores
 
 
 class WouldInstall(Exception):
@@ -38,6 +41,8 @@ class Context:
     offline: bool = False
     may_install: bool = True
     """False for ``--plan``: say what would be installed instead of installing it."""
+    shared: SharedStores | None = None
+    """A store that is asked for what this one does not have."""
     archives: str | None = None
     """Where archives of CUDA toolkits are; None: where NVIDIA has them."""
 

@@ -13,7 +13,10 @@ def stored(prepared: Prepared, context: Context) -> Entry | None:
     lookup = context.store.get(prepared.key)
     if lookup.note:
         context.reporter.warn(lookup.note)
-    return _held(lookup.entry, context) or superset_of(prepared, context)
+    found = _held(lookup.entry, context) or superset_of(prepared, context)
+    if found is None and context.shared is not None and context.may_install:
+        found = context.shared.bring(prepared, context)
+    return found
 
 
 def superset_of(prepared: Prepared, context: Context) -> Entry | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from buildkit.build.amending import amended
 from buildkit.build.context import Context
 from buildkit.build.devices import cpu_form_offered
+from buildkit.build.foreign import refused
 from buildkit.build.lookup import stored
 from buildkit.build.package import remember_requires
 from buildkit.build.prepare import Prepared, prepare
@@ -142,9 +143,9 @@ def _obtain(plan: Callable[[], Prepared], context: Context, result: BuildResult)
 
 
 def _hand_out(served: Entry, out: Path | None, context: Context, result: BuildResult) -> None:
+    context.store.hold(served)
+    context.hold(context.places.wheels / served.key[:16])
     folder = (out or context.places.wheels / served.key[:16]).absolute()
-    if out is None:
-        context.hold(folder)
     result.entry, result.version = served, served.version
     result.wheel = context.store.hand_out(served, folder)
 
@@ -185,6 +186,7 @@ def _from_store(prepared: Prepared, context: Context, result: BuildResult) -> En
     entry = stored(prepared, context)
     if entry is None:
         return None
+    build = result.build
     if entry.key != prepared.key:
         result.notes.append(f"served by an entry with more targets: {';'.join(entry.inputs['targets'])}")
     result.cache, result.build = "hit", entry.build
@@ -197,7 +199,11 @@ def _from_store(prepared: Prepared, context: Context, result: BuildResult) -> En
 
         stages = verdict.stages if verdict is not None else ()
         again = replace(subject, canary=stored_canary(prepared, stages, context))
-        verdict = _proven(_prove_again(entry, again, context), result)
+        proof = _prove_again(entry, again, context)
+        if refused(entry, proof.error, context):
+            result.cache, result.build = "miss", build
+            return None
+        verdict = _proven(proof, result)
         entry = amended(entry, verdict, context)
     result.verdict = verdict
     return entry
@@ -240,9 +246,7 @@ def _make_and_prove(prepared: Prepared, context: Context, result: BuildResult) -
         subject = replace(Subject.of(prepared), canary=result.canary)
         proof = prove(made.wheel, subject, context, built=made.seconds, log=result.log)
         verdict = _proven(proof, result)
-        entry = context.store.put(made.wheel, _entry(prepared, made, verdict, result))
-        context.store.hold(entry)
-        return entry
+        return context.store.put(made.wheel, _entry(prepared, made, verdict, result))
 
 
 @contextmanager

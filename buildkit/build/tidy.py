@@ -12,7 +12,7 @@ from buildkit.build.places import Places
 from buildkit.errors import StoreError
 from buildkit.store.locks import file_lock
 
-SCRATCH = ("proof-*", "prove-*", "verify-*", "fetch-*", "install-*")
+SCRATCH = ("proof-*", "prove-*", "verify-*", "fetch-*", "install-*", "import-*", "shared-*")
 SCRATCH_SECONDS = 24 * 3600.0
 """A scratch folder this old belongs to nobody any more: no proof or installation takes a day."""
 BUILD_SECONDS = 7 * 24 * 3600.0

@@ -75,6 +75,4 @@ def _page(found: GcObject, max_size: int | None) -> None:
     freed, left = format_size(found.before - found.after), format_size(found.after)
     say(f"{'would free' if found.dry_run else 'freed'} {freed}; {left} in {found.cache}")
     if max_size is not None and not found.fits:
-        say(
-            f"warning: that is more than {format_size(max_size)}: everything else is in use, or kept for the reasons above"
-        )
+        say(f"warning: that is more than {format_size(max_size)}: what stays is in use, or kept for the reasons above")
