@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from buildkit.cli.cache_exchange import export_command, import_command, key_group
 from buildkit.cli.cache_gc import gc_command
 from buildkit.cli.options import Asked, examples, json_option, make_context
 from buildkit.cli.output import SCHEMA, answer, print_json, say
@@ -90,7 +91,8 @@ def verify_command(as_json: bool) -> int:
     return 10 if problems else 0
 
 
-command.add_command(gc_command)
+for each in (gc_command, export_command, import_command, key_group):
+    command.add_command(each)
 
 
 def _entry_object(entry: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from buildkit.build.clear_cache import Cleared, usage
+from buildkit.build.exchange import Exported, Import, Outcome
 from buildkit.cli.output import SCHEMA
 from buildkit.cli.schema import JsonModel, SchemaNumber
 
@@ -55,6 +56,61 @@ class GcObject(JsonModel):
     kinds: list[KindObject] = Field(description="What there was, by kind.")
     removed: list[RemovedObject] = Field(description="What went, with why.")
     kept: list[KeptObject] = Field(description="What might have gone and stays, with why.")
+
+
+class ExportObject(JsonModel):
+    """What `cache export` wrote."""
+
+    schema_: SchemaNumber = 1
+    path: str = Field(description="The folder or archive.")
+    wheels: list[str] = Field(description="File names.")
+    entries: int = Field(ge=0, description="Keys under which they are stored.")
+    releases: int = Field(ge=0, description="Names under which an index shows them.")
+    signed: bool = Field(description="Whether the manifest is signed with this user's key.")
+    left: list[str] = Field(description="What to know of wheels that were left out, or are not for everybody.")
+
+
+class ImportedObject(JsonModel):
+    """What became of one wheel of an export."""
+
+    filename: str = Field(description="Its name.")
+    outcome: Outcome = Field(description="`imported`, `there` (nothing was changed), `refused`.")
+    why: str = Field(description="Why it was refused; else empty.")
+
+
+class ImportObject(JsonModel):
+    """What `cache import` took in."""
+
+    schema_: SchemaNumber = 1
+    signer: str | None = Field(description="The trusted key that signed it; null: all of it is proven again here.")
+    wheels: list[ImportedObject] = Field(description="In the order in which they came.")
+
+
+class KeyObject(JsonModel):
+    """What `cache key new` and `show` print."""
+
+    schema_: SchemaNumber = 1
+    key: str = Field(description="The public key, for `trusted-keys` elsewhere.")
+    path: str = Field(description="The file with the private key.")
+
+
+def export_object(exported: Exported) -> ExportObject:
+    """Everything that ``cache export`` tells."""
+    return ExportObject(
+        schema_=SCHEMA,
+        path=str(exported.path),
+        wheels=sorted(exported.manifest.files),
+        entries=len(exported.manifest.entries),
+        releases=len(exported.manifest.releases),
+        signed=exported.signed,
+        left=list(exported.left),
+    )
+
+
+def import_object(found: Import) -> ImportObject:
+    """Everything that ``cache import`` tells."""
+    wheels = [ImportedObject(filename=each.filename, outcome=each.outcome, why=each.why) for each in found.wheels]
+    return ImportObject(schema_=SCHEMA, signer=found.signer or None, wheels=wheels)
 
 
 def gc_object(cache: Path, cleared: Cleared, *, max_size: int | None, dry_run: bool) -> GcObject:

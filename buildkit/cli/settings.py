@@ -228,9 +228,11 @@ def _checked(
         text = first["msg"].removeprefix("Value error, ")
         shown = "" if first["type"] == "value_error" else f" (it is {first['input']!r})"
         raise cause(f"{where(name)}: {text}{shown}", hint=_HINTS.get(name, _HINT)) from None
-    paths = {
+    paths: dict[str, Any] = {
         name: _absolute(path, folder, environ) for name in ("cache", "recipes") if (path := getattr(settings, name))
     }
+    if settings.store and "://" not in settings.store:
+        paths["store"] = str(_absolute(Path(settings.store), folder, environ))
     return settings.model_copy(update=paths)
 
 

@@ -90,6 +90,12 @@ class Store:
             found = list(self._entries.all())
         yield from sorted(found, key=lambda entry: entry.created, reverse=True)
 
+    def entry_bytes(self, key: str) -> bytes | None:
+        """The file of an entry that can be read, as it is; None where there is none. The wheel is not read."""
+        with disk_causes(self.root):
+            entry = self._entries.get(key)
+            return entry.as_bytes() if entry is not None and entry.key == key else None
+
     def releases(self) -> list[Release]:
         """Every readable release, by file name, yanked ones too. The wheels are not read."""
         with disk_causes(self.root):
