@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import zipfile
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from buildkit.plan.key import KeyInputs, family_of, key_of
 from buildkit.store.model import Entry
 from buildkit.store.release import Release
 
@@ -20,8 +23,6 @@ def wheel_of(folder: Path, number: int) -> Path:
         f"{stem}/METADATA": f"Metadata-Version: 2.1\nName: sample\nVersion: 1.{number}\n",
         f"{stem}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
-    import base64
-
     record = ""
     for name, text in files.items():
         digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
@@ -34,12 +35,29 @@ def wheel_of(folder: Path, number: int) -> Path:
     return path
 
 
+def inputs_of(number: int, **changes: Any) -> KeyInputs:
+    """What a wheel for the CPU with this number would be made from."""
+    values: dict[str, Any] = {
+        field.name: {"str": "", "list[str]": [], "dict[str, str]": {}, "int": 1}[str(field.type)]
+        for field in fields(KeyInputs)
+    }
+    own = {
+        "recipe": "sample",
+        "version": f"1.{number}",
+        "device": "cpu",
+        "torch": "2.13.0+cu130 x",
+        "python": "c cp311",
+    }
+    return KeyInputs(**{**values, **own, **changes})
+
+
 def entry_of(wheel: Path, number: int, **changes: Any) -> Entry:
-    """An entry for it, with a key of its own."""
+    """An entry for it, whose key is that of its inputs."""
     data = wheel.read_bytes()
-    fields: dict[str, Any] = {
-        "key": f"{number:064x}",
-        "family": f"{number + 1000:064x}",
+    inputs = inputs_of(number)
+    values: dict[str, Any] = {
+        "key": key_of(inputs),
+        "family": family_of(inputs),
         "recipe": "sample",
         "version": f"1.{number}",
         "build": f"20261121-{number:04x}",
@@ -47,12 +65,12 @@ def entry_of(wheel: Path, number: int, **changes: Any) -> Entry:
         "filename": wheel.name,
         "sha256": hashlib.sha256(data).hexdigest(),
         "size": len(data),
-        "inputs": {"targets": ["12.0"], "torch": "2.13.0+cu130 x"},
+        "inputs": inputs.as_dict(),
         "verdict": {"grade": "imported"},
         "plan": {},
         "seconds": 1.0,
     }
-    return Entry(**{**fields, **changes})
+    return Entry(**{**values, **changes})
 
 
 def release_of(wheel: Path, entry: Entry) -> Release:
