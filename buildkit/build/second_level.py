@@ -100,7 +100,11 @@ class SharedStores:
 
     @contextlib.contextmanager
     def _opened(self, context: Context) -> Iterator[Shared]:
-        parts = urlsplit(self.place)
+        try:
+            parts = urlsplit(self.place)
+        except ValueError as error:
+            hint = "write a folder, or an address such as https://cache.example"
+            raise SharedStoreFailed("the shared store has no address", evidence=str(error), hint=hint) from None
         if parts.scheme not in {"http", "https"}:
             path = Path(self.place.removeprefix("file://")).expanduser()
             yield folder_store(self.cwd / path)

@@ -31,15 +31,20 @@ ACKNOWLEDGED, REFUSED, BROKEN = 0, 3, 1
 Operation = Callable[[Store, Path], object]
 
 
+def made_wheel(made: Path, number: int) -> Path:
+    """One of those that :func:`prepared` has made."""
+    return made / f"sample-1.{number}-py3-none-any.whl"
+
+
 def put(store: Store, made: Path) -> object:
     """A wheel with entry and release."""
-    wheel = wheel_of(made, 2)
+    wheel = made_wheel(made, 2)
     return store.put(wheel, entry_of(wheel, 2), release_of(wheel, entry_of(wheel, 2)))
 
 
 def publish(store: Store, made: Path) -> object:
     """A wheel under its name only."""
-    wheel = wheel_of(made, 2)
+    wheel = made_wheel(made, 2)
     return store.publish(wheel, release_of(wheel, entry_of(wheel, 2)))
 
 
@@ -102,8 +107,7 @@ def problems(operation: str, store: Store, made: Path, *, acknowledged: bool) ->
     if "1.0" not in entries or "1.0" not in releases:
         found.append("a wheel that nobody touched is gone")
     for version in ("1.0", "1.1", "1.2"):
-        wheel = wheel_of(made, int(version[2:]))
-        right = entry_of(wheel, int(version[2:]))
+        right = entry_of(made_wheel(made, int(version[2:])), int(version[2:]))
         got = store.get(right.key)
         if got.note or (got.entry is not None and got.entry.sha256 != right.sha256):
             found.append(f"{version}: {got.note or 'other bytes than those that were stored'}")
