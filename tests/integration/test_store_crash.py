@@ -188,7 +188,7 @@ OPENED = re.compile(r"<(?P<path>/[^>]*)>")
 
 
 def calls_of(trace: str) -> dict[str, list[tuple[str, str]]]:
-    """What each child did after its ``begin NAME``, in order: fsync and write with the file's path, rename with both."""
+    """What each child did after its ``begin NAME``: fsync and write with the path of the file, rename with both."""
     names: dict[str, str] = {}
     found: dict[str, list[tuple[str, str]]] = {}
     for line in trace.splitlines():
