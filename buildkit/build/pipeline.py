@@ -189,6 +189,7 @@ def _from_store(prepared: Prepared, context: Context, result: BuildResult) -> En
     build = result.build
     if entry.key != prepared.key:
         result.notes.append(f"served by an entry with more targets: {';'.join(entry.inputs['targets'])}")
+    result.notes += [context.shared.notes[entry.key]] if context.shared and entry.key in context.shared.notes else []
     result.cache, result.build = "hit", entry.build
     result.plan = _plan_of(prepared, entry, context)
     verdict = read_verdict(entry.verdict)

@@ -86,7 +86,8 @@ def choose(items: Sequence[Item], policy: Policy, now: float) -> Choice:
             going.append((item, why))
         else:
             candidates.append(item)
-    return Choice(tuple(going), tuple(candidates) if policy.max_size is not None else (), tuple(kept))
+    room = policy.max_size is not None
+    return Choice(tuple(going), tuple(candidates) if room else (), tuple(kept) if policy.asked else ())
 
 
 def _why_it_goes(item: Item, policy: Policy, now: float) -> str:

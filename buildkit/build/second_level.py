@@ -34,6 +34,8 @@ class SharedStores:
     place: str
     trusted: Sequence[str]
     cwd: Path
+    notes: dict[str, str] = field(default_factory=dict, init=False)
+    """Where entries came from, by key."""
     _failed: bool = field(default=False, init=False)
 
     def bring(self, prepared: Prepared, context: Context) -> Entry | None:
@@ -65,7 +67,8 @@ class SharedStores:
             check_entry(entry)
             kept = self._stored(shared, entry, context, trusted=bool(by))
             signed = f", signed by {by}" if by else "; nobody who is trusted has signed it, so it is proven again here"
-            context.reporter.note(f"{entry.filename} comes from the shared store {shared.name}{signed}")
+            self.notes[entry.key] = f"{entry.filename} comes from the shared store {shared.name}{signed}"
+            context.reporter.note(self.notes[entry.key])
             return kept
         return None
 

@@ -87,12 +87,18 @@ def why_kept(cleared: Cleared) -> dict[str, str]:
 # The choice
 
 
+SAMPLE = Entry(
+    key="k", family="f", recipe="r", version="1", build="b", created="2026-11-21T10:00:00Z", filename="a.whl",
+    sha256="0" * 64, size=1, inputs={}, verdict={}, plan={}, seconds=0.0,
+)  # fmt: skip
+
+
 def item(name: str, days: float, **changes: Any) -> Item:
     return replace(Item("torch", name, (Path(name),), NOW - days * DAY), **changes)
 
 
 def wheel_item(name: str, days: float, recipe: str) -> Item:
-    entry = Entry.model_construct(recipe=recipe)
+    entry = SAMPLE.model_copy(update={"recipe": recipe})
     return item(name, days, kind="wheel", stored=Stored(name, Path(name), 1, NOW - days * DAY, (entry,), ()))
 
 
