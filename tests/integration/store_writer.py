@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.errors import StoreError
+from buildkit.store import in_use
+from buildkit.store.clearing import Clearing
 from buildkit.store.model import Entry
 from buildkit.store.release import Release
 from buildkit.store.store import PUT_STEPS, Store
@@ -176,6 +178,51 @@ def traced(root: Path, puts: list[Put]) -> list[int]:
     return [os.waitstatus_to_exitcode(os.waitpid(in_child(partial(work, name)), 0)[1]) for name in MUTATIONS]
 
 
+def cleared(root: Path, puts: list[Put]) -> dict[str, Any]:
+    """Readers and writers of the same wheels, and two that clear all of them over and over; what each ended with.
+
+    A reader takes what it finds, and what it has taken it must be able to hand out, with the right bytes. A writer
+    must find what it has put and holds.
+    """
+    handed = root.parent / "handed"
+
+    def read(number: int) -> None:
+        store, count = Store(root), 0
+        for turn in range(150):
+            wheel, entry = puts[(turn + number) % len(puts)]
+            found = store.get(entry.key)
+            assert not found.note, found.note
+            if found.entry is not None and store.hold(found.entry):
+                out = store.hand_out(found.entry, root.parent / f"out-{number}")
+                assert out.read_bytes() == wheel.read_bytes()
+                out.unlink()
+                count += 1
+            in_use.let_go()
+        with handed.open("a", encoding="ascii") as file:
+            file.write(f"{count}\n")
+
+    def write(number: int) -> None:
+        store = Store(root)
+        for turn in range(40):
+            wheel, entry = puts[(turn + number) % len(puts)]
+            store.put(wheel, entry)
+            if store.hold(entry):
+                assert store.get(entry.key).entry is not None
+            in_use.let_go()
+
+    def clear(_number: int) -> None:
+        for _turn in range(60):
+            clearing = Clearing(Store(root))
+            clearing.remove(clearing.wheels())
+            clearing.remove_unnamed()
+
+    jobs = [partial(read, n) for n in range(3)] + [partial(write, n) for n in range(2)] + [partial(clear, 0)] * 2
+    children = [in_child(job) for job in jobs]
+    statuses = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    problems = [problem.text for problem in Store(root).verify_all()]
+    return {"statuses": statuses, "handed": handed.read_text("ascii").split(), "problems": problems}
+
+
 def _release(entry: Entry) -> Release:
     return Release(
         filename=entry.filename, sha256=entry.sha256, size=entry.size, project="sample", version="1.0",
@@ -252,6 +299,7 @@ MODES: dict[str, Callable[[Path, list[Put]], object]] = {
     "small-files": with_small_files,
     "read-only": read_only,
     "hold": hold,
+    "cleared": cleared,
     "raced": raced,
     "traced": traced,
 }

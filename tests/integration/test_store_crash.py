@@ -183,6 +183,14 @@ def test_33_want_one_wheel_and_the_first_builder_is_killed(tmp_path: Path) -> No
     assert Store(tmp_path / "store").verify_all() == []
 
 
+def test_clearing_takes_nothing_from_readers_and_writers(tmp_path: Path) -> None:
+    puts = [sample(tmp_path, f"{number:064x}", bytes([65 + number])) for number in range(3)]
+    done = answer(start("cleared", tmp_path / "store", puts))
+    assert done["statuses"] == [0] * 7
+    assert done["problems"] == []
+    assert sum(map(int, done["handed"])) > 0
+
+
 CALL = re.compile(r"^(?P<pid>\d+) +(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>-?\d+)")
 OPENED = re.compile(r"<(?P<path>/[^>]*)>")
 
