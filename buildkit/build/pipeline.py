@@ -19,7 +19,7 @@ from buildkit.build.foreign import refused
 from buildkit.build.lookup import stored
 from buildkit.build.package import remember_requires
 from buildkit.build.prepare import Prepared, prepare
-from buildkit.build.proof import Proof, Subject, driver_missing, not_built, prove, required_here, still_valid
+from buildkit.build.proof import Proof, Subject, check_required, not_built, prove, still_valid
 from buildkit.build.recording import MoreRequirements, as_cancelled, begin, recorded
 from buildkit.build.sizing import size_build
 from buildkit.build.tidy import tidy
@@ -32,7 +32,7 @@ from buildkit.store.blobs import file_sha256
 from buildkit.store.builds import BuildRecords
 from buildkit.store.locks import once
 from buildkit.store.model import Entry, utc_now
-from buildkit.verify.verdict import Verdict, check_requirement, read_verdict
+from buildkit.verify.verdict import Verdict, read_verdict
 
 if TYPE_CHECKING:
     from buildkit.build.canary import Canary
@@ -118,7 +118,7 @@ def _build(
 
     prepared, served = _obtain(plan, context, result)
     _hand_out(served, out, context, result)
-    _require(result, prepared)
+    check_required(result.verdict, prepared)
 
 
 def _obtain(plan: Callable[[], Prepared], context: Context, result: BuildResult) -> tuple[Prepared, Entry]:
@@ -297,9 +297,3 @@ def _proven(proof: Proof, result: BuildResult) -> Verdict:
     if proof.error is not None:
         raise proof.error
     return proof.verdict
-
-
-def _require(result: BuildResult, prepared: Prepared) -> None:
-    if result.verdict is not None:
-        missing = driver_missing(result.verdict) and not prepared.survey.machine.gpus.gpus
-        check_requirement(result.verdict, required_here(prepared.require, prepared.request.require, missing=missing))
