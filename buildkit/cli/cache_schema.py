@@ -8,8 +8,8 @@ from pydantic import Field
 
 from buildkit.build.clear_cache import Cleared, usage
 from buildkit.build.exchange import Exported, Import, Outcome
+from buildkit.cli.json_model import JsonModel, SchemaNumber
 from buildkit.cli.output import SCHEMA
-from buildkit.cli.schema import JsonModel, SchemaNumber
 
 
 class KindObject(JsonModel):

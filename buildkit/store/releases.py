@@ -64,6 +64,13 @@ class Releases:
             if folder.is_dir():
                 sync_folder(folder)
 
+    def retired(self) -> Iterator[Release]:
+        """Those that were put aside and whose names nobody has taken up again."""
+        for path in sorted((self.folder / "gone").glob("*.whl.json")):
+            with contextlib.suppress(FileNotFoundError, DamagedEntry, ForeignEntry):
+                if not (self.folder / path.name).exists():
+                    yield parse_release(path.read_bytes())
+
     def all(self) -> Iterator[Release]:
         """Every readable release, by file name."""
         check_folder(self.folder)

@@ -96,10 +96,14 @@ class Store:
             entry = self._entries.get(key)
             return entry.as_bytes() if entry is not None and entry.key == key else None
 
-    def releases(self) -> list[Release]:
-        """Every readable release, by file name, yanked ones too. The wheels are not read."""
+    def releases(self, *, retired: bool = False) -> list[Release]:
+        """Every readable release, by file name, yanked ones too. The wheels are not read.
+
+        ``retired``: and those whose wheels were cleared away; they are not to be served, but their names are taken.
+        """
         with disk_causes(self.root):
-            return list(self._releases.all())
+            gone = list(self._releases.retired()) if retired else []
+            return sorted([*self._releases.all(), *gone], key=lambda release: release.filename)
 
     def release(self, filename: str) -> Release | None:
         """The release of a file name, if there is one that can be read."""

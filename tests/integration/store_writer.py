@@ -237,7 +237,7 @@ def _no_file_sync() -> None:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             real(descriptor)
 
-    os.fsync = fsync
+    os.fsync = fsync  # type: ignore[assignment]
 
 
 def _no_folder_sync() -> None:
@@ -247,7 +247,7 @@ def _no_folder_sync() -> None:
         if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
             real(descriptor)
 
-    os.fsync = fsync
+    os.fsync = fsync  # type: ignore[assignment]
 
 
 def _rename_first() -> None:
@@ -267,7 +267,7 @@ def _rename_first() -> None:
             real(late.pop())
         return moved
 
-    os.fsync = fsync
+    os.fsync = fsync  # type: ignore[assignment]
     Path.replace = replace  # type: ignore[assignment, method-assign]
 
 

@@ -177,11 +177,13 @@ def test_a_file_name_means_one_content_though_that_is_gone(places: Places, store
     other = wheel_of(store.root.parent, 2)
     entry = entry_of(other, 2, filename=old.filename)
     assert store.bearer(old.filename) == old.sha256
+    assert ([each.filename for each in store.releases(retired=True)], store.releases()) == ([old.filename], [])
     with pytest.raises(NameTaken):
         store.put(other, entry, release_of(other, entry))
     again = wheel_of(store.root.parent, 1)
     store.put(again, old, release_of(again, old))
     assert store.release(old.filename) is not None
+    assert len(store.releases(retired=True)) == 1
 
 
 def test_a_wheel_that_got_another_entry_meanwhile_stays(store: Store) -> None:

@@ -247,17 +247,21 @@ def damaged(out: Path) -> Iterator[tuple[str, Callable[[], object]]]:
         data[100] ^= 1
         wheel.write_bytes(data)
 
+    def instead(path: Path, make: Callable[[Path], None]) -> None:
+        path.unlink()
+        make(path)
+
     yield "linked", linked
     yield "flipped", flipped
     yield "longer", lambda: wheel.write_bytes(wheel.read_bytes() + b"x")
     yield "gone", wheel.unlink
-    yield "a folder", lambda: (wheel.unlink(), wheel.mkdir())
-    yield "a pipe", lambda: (wheel.unlink(), os.mkfifo(wheel))
+    yield "a folder", lambda: instead(wheel, Path.mkdir)
+    yield "a pipe", lambda: instead(wheel, os.mkfifo)
     yield "no manifest", (out / MANIFEST).unlink
     yield "another schema", lambda: rewritten(out, lambda manifest: manifest.update(schema=9))
     yield "a name that leads out", lambda: rewritten(out, lambda m: m["entries"][0].update(filename="../x.whl"))
     yield "two contents", lambda: rewritten(out, lambda m: m["releases"][0].update(sha256="a" * 64))
-    yield "a linked manifest", lambda: ((out / MANIFEST).rename(out / "m"), (out / MANIFEST).symlink_to("m"))
+    yield "a linked manifest", lambda: instead(out / MANIFEST, lambda path: path.symlink_to("elsewhere"))
 
 
 @pytest.mark.parametrize("number", range(11))
