@@ -66,6 +66,11 @@ def first(build: Build, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     done = build(folder)
     assert done.code == 0, done.err
     assert done.json["cache"] == "miss"
+    # What it used it has held, so that no clearing beside it would have taken it away.
+    held = {path.name for path in (folder / "in-use").iterdir()}
+    made = {f"environments-{path.name}.lock" for path in (folder / "environments").iterdir() if path.is_dir()}
+    assert made
+    assert held >= {*made, "cache-sources.lock", "cache-uv.lock", f"wheels-{done.json['key'][:16]}.lock"}
     return folder, dict(done.json)
 
 
