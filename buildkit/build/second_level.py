@@ -110,7 +110,7 @@ class SharedStores:
             raise SharedStoreFailed("the shared store has no address", evidence=str(error), hint=hint) from None
         if parts.scheme not in {"http", "https"}:
             path = Path(self.place.removeprefix("file://")).expanduser()
-            yield folder_store(self.cwd / path)
+            yield _folder(self.cwd / path)
             return
         if context.offline:
             raise SharedStoreFailed("--offline: the shared store is not asked", hint="a folder would be")
@@ -125,6 +125,14 @@ class SharedStores:
             verify=tls_context(settings), timeout=patience, proxy=settings.proxy, follow_redirects=True
         ) as client:
             yield SharedServer(self.place, name, client)
+
+
+def _folder(path: Path) -> Shared:
+    try:
+        return folder_store(path)
+    except OSError as error:
+        hint = "check its permissions, and that it is mounted"
+        raise SharedStoreFailed(f"the shared store {path} cannot be read", evidence=str(error), hint=hint) from error
 
 
 def _parsed(document: Document, shared: Shared) -> Entry:
