@@ -10,6 +10,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,14 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """In memory where that can be: some thousand fsyncs of a real disk would show nothing more."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as name:
+        yield Path(name)
+
+
 def faults(library: Path, folder: Path, fault: int, *operations: str) -> dict[str, Any]:
     path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests" / "helpers"), *filter(None, sys.path)])
     environment = {**os.environ, "PYTHONPATH": path, "LD_PRELOAD": str(library), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -39,8 +49,8 @@ def faults(library: Path, folder: Path, fault: int, *operations: str) -> dict[st
     return answer
 
 
-def test_killed_at_every_call(library: Path, tmp_path: Path) -> None:
-    found = faults(library, tmp_path, KILL, "put", "publish", "gc", "import")
+def test_killed_at_every_call(library: Path, folder: Path) -> None:
+    found = faults(library, folder, KILL, "put", "publish", "gc", "import")
     for operation, told in found.items():
         assert told["wrong"] == [], operation
         assert told["statuses"] == {"-9": told["calls"]}, operation
@@ -48,9 +58,9 @@ def test_killed_at_every_call(library: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
-def test_the_disk_fails_at_every_call(library: Path, tmp_path: Path, number: int) -> None:
+def test_the_disk_fails_at_every_call(library: Path, folder: Path, number: int) -> None:
     """Where a call fails, the operation says so, or did without it; never does it end otherwise (exit status 1)."""
-    found = faults(library, tmp_path, number, *(("put", "gc", "import") if number == errno.EIO else ("put",)))
+    found = faults(library, folder, number, *(("put", "gc", "import") if number == errno.EIO else ("put",)))
     for operation, told in found.items():
         assert told["wrong"] == [], operation
         assert set(told["statuses"]) <= {"0", "3"}, operation
