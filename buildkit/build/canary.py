@@ -120,6 +120,7 @@ def stored_canary(prepared: Prepared, stages: Sequence[Stage], context: Context)
     entry = _in_store(prepared, context) if prepared.request.canary else None
     if entry is None:
         return Canary(stage, "miss")
+    context.hold(context.places.wheels / entry.key[:16])
     return Canary(stage, "hit", wheel=context.store.hand_out(entry, context.places.wheels / entry.key[:16]))
 
 

@@ -8,7 +8,8 @@ from buildkit.build.places import Places
 def cache_contents(places: Places) -> list[dict[str, str]]:
     """One row a thing: its kind, name and path. Hidden (unfinished) folders are left out."""
     kinds = (
-        ("torch", places.torch), ("toolkit", places.toolkits), ("download", places.downloads), ("build", places.builds),
+        ("torch", places.torch), ("toolkit", places.toolkits), ("environment", places.environments),
+        ("download", places.downloads), ("build", places.builds),
     )  # fmt: skip
     return [
         {"kind": kind, "name": path.name, "path": str(path)}

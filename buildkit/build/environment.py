@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from buildkit import process
@@ -31,14 +31,17 @@ def ensure_build_environment(
     links: Path,
     installer: Installer,
     pycache: Path,
+    hold: Callable[[Path], None],
 ) -> Path:
     """The environment that backends run in, made once for a lock and a loan; returns its folder.
 
     It is shared by builds, which must not write into it: where the kernel cannot keep them from it, the
     manifest shows it, and the environment is made again. Files are copied from uv's cache, so that what is
-    written into them reaches nothing else. Byte code is made here once, because builds cannot leave any.
+    written into them reaches nothing else. Byte code is made here once, because builds cannot leave any. ``hold``
+    is told first which folder it will be, so that nobody clears it away.
     """
     folder = parent / f"{python.abi}-{lock.sha256[:16]}-{links.name}"
+    hold(folder)
     manifest = manifest_of(folder)
     parent.mkdir(parents=True, exist_ok=True)
     with file_lock(parent / f".{folder.name}.lock"):

@@ -13,14 +13,22 @@ def stored(prepared: Prepared, context: Context) -> Entry | None:
     lookup = context.store.get(prepared.key)
     if lookup.note:
         context.reporter.warn(lookup.note)
-    return lookup.entry or superset_of(prepared, context)
+    found = _held(lookup.entry, context) or superset_of(prepared, context)
+    if found is None and context.shared is not None and context.may_install:
+        found = context.shared.bring(prepared, context)
+    return found
 
 
 def superset_of(prepared: Prepared, context: Context) -> Entry | None:
     """A sound entry that differs only by holding more targets."""
     for candidate in context.store.candidates(prepared.family):
         if covers(parse_targets(candidate.inputs["targets"]), prepared.survey.targets):
-            entry = context.store.get(candidate.key).entry
+            entry = _held(context.store.get(candidate.key).entry, context)
             if entry is not None:
                 return entry
     return None
+
+
+def _held(entry: Entry | None, context: Context) -> Entry | None:
+    """The entry, its wheel kept for as long as this command runs; None if it was cleared away just now."""
+    return entry if entry is not None and context.store.hold(entry) else None

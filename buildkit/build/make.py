@@ -179,6 +179,7 @@ def _frontend(
         links=links,
         installer=context.installer(),
         pycache=pycache,
+        hold=context.hold,
     )
     view = view_of(prepared, context) if prepared.survey.toolkit else folder / "no-toolkit"
     plan = result.plan or size_build(prepared, context).summary

@@ -99,6 +99,7 @@ def _check_folder(spec: SourceSpec, text: str) -> None:
 
 
 def _fetched(spec: SourceSpec, context: Context) -> FetchedSource:
+    context.hold(context.places.sources)
     return fetch_source(
         spec,
         cache=context.places.sources,

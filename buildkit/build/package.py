@@ -156,6 +156,7 @@ def fetch(package: Package, context: Context) -> FetchedSource:
     """The package's source, from the cache where it is there."""
     from buildkit.source.fetch import fetch_source
 
+    context.hold(context.places.sources)
     return fetch_source(
         package.spec,
         cache=context.places.sources,

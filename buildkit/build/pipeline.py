@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from buildkit.build.amending import amended
 from buildkit.build.context import Context
 from buildkit.build.devices import cpu_form_offered
+from buildkit.build.foreign import refused
 from buildkit.build.lookup import stored
 from buildkit.build.package import remember_requires
 from buildkit.build.prepare import Prepared, prepare
-from buildkit.build.proof import Proof, Subject, driver_missing, not_built, prove, required_here, still_valid
+from buildkit.build.proof import Proof, Subject, check_required, not_built, prove, still_valid
 from buildkit.build.recording import MoreRequirements, as_cancelled, begin, recorded
 from buildkit.build.sizing import size_build
 from buildkit.build.tidy import tidy
@@ -31,7 +32,7 @@ from buildkit.store.blobs import file_sha256
 from buildkit.store.builds import BuildRecords
 from buildkit.store.locks import once
 from buildkit.store.model import Entry, utc_now
-from buildkit.verify.verdict import Verdict, check_requirement, read_verdict
+from buildkit.verify.verdict import Verdict, read_verdict
 
 if TYPE_CHECKING:
     from buildkit.build.canary import Canary
@@ -117,7 +118,7 @@ def _build(
 
     prepared, served = _obtain(plan, context, result)
     _hand_out(served, out, context, result)
-    _require(result, prepared)
+    check_required(result.verdict, prepared)
 
 
 def _obtain(plan: Callable[[], Prepared], context: Context, result: BuildResult) -> tuple[Prepared, Entry]:
@@ -142,6 +143,8 @@ def _obtain(plan: Callable[[], Prepared], context: Context, result: BuildResult)
 
 
 def _hand_out(served: Entry, out: Path | None, context: Context, result: BuildResult) -> None:
+    context.store.hold(served)
+    context.hold(context.places.wheels / served.key[:16])
     folder = (out or context.places.wheels / served.key[:16]).absolute()
     result.entry, result.version = served, served.version
     result.wheel = context.store.hand_out(served, folder)
@@ -183,8 +186,10 @@ def _from_store(prepared: Prepared, context: Context, result: BuildResult) -> En
     entry = stored(prepared, context)
     if entry is None:
         return None
+    build = result.build
     if entry.key != prepared.key:
         result.notes.append(f"served by an entry with more targets: {';'.join(entry.inputs['targets'])}")
+    result.notes += [context.shared.notes[entry.key]] if context.shared and entry.key in context.shared.notes else []
     result.cache, result.build = "hit", entry.build
     result.plan = _plan_of(prepared, entry, context)
     verdict = read_verdict(entry.verdict)
@@ -195,7 +200,11 @@ def _from_store(prepared: Prepared, context: Context, result: BuildResult) -> En
 
         stages = verdict.stages if verdict is not None else ()
         again = replace(subject, canary=stored_canary(prepared, stages, context))
-        verdict = _proven(_prove_again(entry, again, context), result)
+        proof = _prove_again(entry, again, context)
+        if refused(entry, proof.error, context):
+            result.cache, result.build = "miss", build
+            return None
+        verdict = _proven(proof, result)
         entry = amended(entry, verdict, context)
     result.verdict = verdict
     return entry
@@ -288,9 +297,3 @@ def _proven(proof: Proof, result: BuildResult) -> Verdict:
     if proof.error is not None:
         raise proof.error
     return proof.verdict
-
-
-def _require(result: BuildResult, prepared: Prepared) -> None:
-    if result.verdict is not None:
-        missing = driver_missing(result.verdict) and not prepared.survey.machine.gpus.gpus
-        check_requirement(result.verdict, required_here(prepared.require, prepared.request.require, missing=missing))

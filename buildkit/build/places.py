@@ -63,6 +63,11 @@ class Places:
         return self.cache / "logs"
 
     @property
+    def in_use(self) -> Path:
+        """A lock for each thing that a command may use: see :mod:`buildkit.store.in_use`."""
+        return self.cache / "in-use"
+
+    @property
     def downloads(self) -> Path:
         """What has come of large files, until all of it is used."""
         return self.cache / "downloads"

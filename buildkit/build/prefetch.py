@@ -50,6 +50,7 @@ def _fetch(prepared: Prepared, context: Context) -> None:
             links=links,
             installer=installer,
             pycache=context.places.pycache,
+            hold=context.hold,
         )
         runtime = [*prepared.package.loaded.recipe.runtime.requires, *runtime_requires(prepared.source)]
         if runtime:

@@ -25,7 +25,7 @@ from buildkit.store.blobs import file_sha256
 from buildkit.verify.device_code import shared_objects
 from buildkit.verify.imports import run_imports
 from buildkit.verify.stages import Audit, Recorder, audit_wheel
-from buildkit.verify.verdict import Grade, Stage, Verdict, make_verdict, valid_here
+from buildkit.verify.verdict import Grade, Stage, Verdict, check_requirement, make_verdict, valid_here
 
 if TYPE_CHECKING:
     from buildkit.build.canary import Canary
@@ -257,3 +257,10 @@ def _probe_subject(
 def required_here(require: Grade, asked: Grade | None, *, missing: bool) -> Grade:
     """Where only the driver is ``missing``, a default of ``imported`` cannot be met by anything: ``audited`` is."""
     return "audited" if asked is None and missing and require == "imported" else require
+
+
+def check_required(verdict: Verdict | None, prepared: Prepared) -> None:
+    """Raise BelowRequirement where a verdict is less than what was required here."""
+    if verdict is not None:
+        missing = driver_missing(verdict) and not prepared.survey.machine.gpus.gpus
+        check_requirement(verdict, required_here(prepared.require, prepared.request.require, missing=missing))

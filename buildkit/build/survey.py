@@ -11,7 +11,7 @@ from buildkit.build.context import Context, WouldInstall
 from buildkit.build.environ import chosen_compiler
 from buildkit.build.toolkit_choice import ToolkitChoice, choose_toolkit
 from buildkit.build.toolkits import toolkits_here
-from buildkit.build.torches import ensure_torch, installed_torch
+from buildkit.build.torches import ensure_torch, folder_of, installed_torch
 from buildkit.errors import MissingHeaders, NoTorch, TorchMismatch
 from buildkit.machine import compat, facts
 from buildkit.machine.arch import Target
@@ -86,6 +86,7 @@ def choose_torch(request: Request, machine: Machine, context: Context) -> TorchI
             )
     versions = [request.torch] if request.torch else _newest(request, machine, context)
     for version in versions:
+        context.hold(folder_of(context.places.torch, machine.python, version))
         installed = installed_torch(context.places.torch, machine.python, version)
         if installed is not None:
             return _usable(installed, request)

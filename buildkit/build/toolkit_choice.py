@@ -155,6 +155,7 @@ def _wheels(release: str, machine: Machine, context: Context, *, problem: NoTool
     except NoToolkit:
         raise problem from None
     folder = place_of(release, context.places.toolkits).final
+    context.hold(folder)
     if folder.is_dir():
         # Whether it is still what was installed is checked before it compiles anything: see check_shared.
         return read_toolkit(find_installed(folder), "wheels", context.memo)

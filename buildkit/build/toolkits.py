@@ -57,6 +57,7 @@ def _archive_places(context: Context) -> Iterator[ToolkitPlace]:
         # Each by its name, and not by listing their folder, so that a receipt depends on no other toolkit.
         place = made_place(each.release, context)
         if each.origin == ORIGIN and identity_or_none(place.final) is not None:
+            context.hold(place.final)
             yield place
 
 
@@ -78,6 +79,7 @@ def install_wheel_toolkit(release: str, python: Interpreter, context: Context) -
     NoToolkit on a Jetson.
     """
     _refuse_jetson()
+    context.hold(made_place(release, context).final)
     installer = context.installer()
     return ensure_wheel_toolkit(
         release,
@@ -93,6 +95,7 @@ def install_archive_toolkit(asked: Installable, context: Context) -> Toolkit:
     from buildkit.build.toolkit_archives import ensure_archive_toolkit
 
     _refuse_jetson()
+    context.hold(made_place(asked.release, context).final)
     return ensure_archive_toolkit(
         asked, archive_source(context), context.places.toolkits, context.memo, context.reporter
     )
@@ -111,4 +114,5 @@ def archive_source(context: Context) -> Source:
     from buildkit.build.toolkit_archives import Source
     from buildkit.source.redist import ADDRESS
 
+    context.hold(context.places.downloads)
     return Source(context.archives or ADDRESS, context.index, context.places.downloads, offline=context.offline)

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from buildkit.cli.cache_exchange import export_command, import_command, key_group
+from buildkit.cli.cache_gc import gc_command
 from buildkit.cli.options import Asked, examples, json_option, make_context
 from buildkit.cli.output import SCHEMA, answer, print_json, say
 from buildkit.progress import Silent
@@ -15,7 +17,7 @@ from buildkit.progress import Silent
     "cache", epilog="\b\nExamples:\n  cudabuild cache list\n  cudabuild cache show last\n  cudabuild cache verify"
 )
 def command() -> None:
-    """List, show and verify what is stored."""
+    """List, show, verify, clear and share what is stored."""
 
 
 @command.command("path", epilog=examples("cudabuild cache path", 'cp "$(cudabuild cache path last)" wheels/'))
@@ -27,6 +29,7 @@ def path_command(entry: str | None) -> int:
         answer(str(context.places.cache))
         return 0
     found = context.store.find(entry)
+    context.hold(context.places.wheels / found.key[:16])
     answer(str(context.store.hand_out(found, context.places.wheels / found.key[:16])))
     return 0
 
@@ -86,6 +89,10 @@ def verify_command(as_json: bool) -> int:
             answer(f"{problem.path}: {problem.text}")
         say(f"{count} entries, {len(problems)} problems")
     return 10 if problems else 0
+
+
+for each in (gc_command, export_command, import_command, key_group):
+    command.add_command(each)
 
 
 def _entry_object(entry: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ COMMANDS = {
     "doctor": "What is here, what does not fit, and what to type.",
     "recipes": "List, show, check, test and write recipes.",
     "toolkit": "List, install and remove CUDA toolkits, without root.",
-    "cache": "List, show and verify what is stored.",
+    "cache": "List, show, verify, clear and share what is stored.",
     "log": "Show a build's log, and follow it while it runs.",
     "explain": "Say why a build failed, from its log or any other.",
     "report": "Show where a build's time and memory went.",

@@ -22,6 +22,7 @@ from buildkit.recipe.quantities import parse_duration, parse_size
 
 if TYPE_CHECKING:
     from buildkit.build.context import Context
+    from buildkit.build.second_level import SharedStores
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -107,6 +108,7 @@ _PLAN_OPTIONS = (
     click.option("--no-resume", is_flag=True, help="Start anew, not with what an ended try has finished."),
     click.option("--offline", is_flag=True, help="Use only what is in the cache."),
     click.option("--find-links", multiple=True, metavar="DIR|URL", help="More places to find packages in."),
+    click.option("--store", metavar="URL|PATH", help="Ask this store for wheels that are not here."),
     click.option("--no-canary", is_flag=True, help="Compile without building the small test kernel first."),
     click.option("--no-defer", is_flag=True, help="Compile one file after the other where the package does so."),
     click.option("--recipes", "recipes_folder", type=_PATH, metavar="DIR", help="Look for recipes here first."),
@@ -215,5 +217,15 @@ def make_context(asked: Asked, reporter: Reporter, *, may_install: bool = True) 
         cwd=asked.cwd,
         offline=bool(asked.options.get("offline")),
         may_install=may_install,
+        shared=_shared(asked, may_install=may_install),
         archives=asked.settings.toolkit_archives,
     )
+
+
+def _shared(asked: Asked, *, may_install: bool) -> SharedStores | None:
+    place = asked.options.get("store") or asked.settings.store
+    if not place or not may_install:
+        return None
+    from buildkit.build.second_level import SharedStores
+
+    return SharedStores(str(place), asked.settings.trusted_keys, asked.cwd)

@@ -49,6 +49,7 @@ def _is_place(text: str) -> bool:
 
 def _looker(asked: Asked, reporter: Reporter, *, online: bool) -> Looker:
     context = make_context(asked, reporter)
+    context.hold(context.places.sources)
     return Looker(context.places.sources, context.index, reporter, online=online)
 
 

@@ -12,6 +12,16 @@ from pathlib import Path
 import click
 from pydantic import BaseModel
 
+from buildkit.cli.cache_schema import (
+    ExportObject,
+    GcObject,
+    ImportedObject,
+    ImportObject,
+    KeptObject,
+    KeyObject,
+    KindObject,
+    RemovedObject,
+)
 from buildkit.cli.commands import COMMANDS
 from buildkit.cli.doctor_schema import SECTIONS, doctor_schema_text
 from buildkit.cli.explain_schema import CauseObject, ExplainObject, LineObject, explain_schema_text
@@ -140,6 +150,14 @@ def json_text() -> str:
         ("`builds`", RunningObject),
         ("`builds.units`", UnitObject),
         ("`gpus`", GpuObject),
+        ("The object of `cache gc`", GcObject),
+        ("`kinds`", KindObject),
+        ("`removed`", RemovedObject),
+        ("`kept`", KeptObject),
+        ("The object of `cache export`", ExportObject),
+        ("The object of `cache import`", ImportObject),
+        ("`wheels` of `cache import`", ImportedObject),
+        ("The object of `cache key`", KeyObject),
         ("The object of `toolkit list`", ToolkitsObject),
         ("`toolkits`", ToolkitObject),
         ("`installable`", InstallableObject),

@@ -78,12 +78,15 @@ Switch = Annotated[bool, BeforeValidator(_switch), Field(strict=True)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Torch = Annotated[str, BeforeValidator(_torch)]
 Address = Annotated[str, BeforeValidator(_address)]
+PublicKey = Annotated[str, StringConstraints(pattern=r"^ed25519:[A-Za-z0-9+/]{43}=$")]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(=[^\x00]*)?$")]
 
 
 _HINT = "see `cudabuild build --help` for what is understood"
 _HINTS = {
     "defer": "'off' is what --no-defer does; unset, it is 'on'",
+    "store": "write a folder, or an address such as https://cache.example",
+    "trusted-keys": "a key looks like ed25519:AAAA...=; `cudabuild cache key show` prints one's own",
     "toolkit-archives": "it is the folder that holds redistrib_12.8.1.json; unset, it is NVIDIA's own",
 }
 
@@ -101,6 +104,14 @@ class Settings(BaseModel):
     )
     torch: Torch | None = Field(None, description="'active', or a torch version.")
     recipes: Path | None = Field(None, description="Folder of recipes that is looked in first.")
+    store: Text | None = Field(
+        None,
+        description="A store that is asked for wheels that are not here: another cudabuild's cache or export, or "
+        "its address.",
+    )
+    trusted_keys: Annotated[tuple[PublicKey, ...], BeforeValidator(_names)] = Field(
+        (), description="Public keys (`cudabuild cache key show`) whose stores and exports are believed."
+    )
     timeout: Seconds | None = Field(None, description="Longest time for a build, such as '30 min'.")
     defer: Switch | None = Field(
         None, description="'off': compile one file after the other where the package does so (`--no-defer`)."
@@ -145,6 +156,11 @@ def config_file(environ: Mapping[str, str]) -> Path:
     if named := environ.get(CONFIG_VARIABLE):
         return Path(named)
     return _xdg(environ, "XDG_CONFIG_HOME", ".config") / "cudabuild" / "config.toml"
+
+
+def signing_key(environ: Mapping[str, str]) -> Path:
+    """The private key that exports and served stores are signed with: beside the configuration file."""
+    return config_file(environ).parent / "signing-key.pem"
 
 
 def cache_folder(settings: Settings, environ: Mapping[str, str]) -> Path:
@@ -212,9 +228,11 @@ def _checked(
         text = first["msg"].removeprefix("Value error, ")
         shown = "" if first["type"] == "value_error" else f" (it is {first['input']!r})"
         raise cause(f"{where(name)}: {text}{shown}", hint=_HINTS.get(name, _HINT)) from None
-    paths = {
+    paths: dict[str, Any] = {
         name: _absolute(path, folder, environ) for name in ("cache", "recipes") if (path := getattr(settings, name))
     }
+    if settings.store and "://" not in settings.store:
+        paths["store"] = str(_absolute(Path(settings.store), folder, environ))
     return settings.model_copy(update=paths)
 
 

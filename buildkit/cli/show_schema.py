@@ -61,7 +61,7 @@ def entry_object(entry: Entry) -> EntryObject:
         grade=entry.verdict.get("grade", "none"),
         inputs=entry.inputs,
         verdict=verdict,
-        note="" if verdict else OLDER,
+        note="" if verdict else _why_none(entry),
     )
 
 
@@ -73,3 +73,10 @@ def show_schema_text() -> str:
         **open_schema(SHOWN.json_schema(by_alias=True, mode="validation")),
     }
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def _why_none(entry: Entry) -> str:
+    from buildkit.build.foreign import UNPROVEN
+
+    origin = entry.verdict.get(UNPROVEN)
+    return f"{UNPROVEN} {origin} and not proven here yet: the next build that wants it does so" if origin else OLDER

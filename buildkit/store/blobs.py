@@ -39,6 +39,7 @@ class Blobs:
         final = self.path(sha256)
         if not self.flaw(sha256, size):
             sync_folder(final.parent)  # its writer may have been killed just before doing so
+            os.utime(final)  # in use again
             return
         make_folder(self.temporary)
         make_folder(final.parent)

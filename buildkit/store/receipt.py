@@ -107,6 +107,9 @@ def read(file: Path, facts: Mapping[str, str]) -> dict[str, Any] | None:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+    if holds:
+        with contextlib.suppress(OSError):
+            os.utime(value["blob"])  # its last use
     return answer if holds else None
 
 

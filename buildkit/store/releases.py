@@ -1,6 +1,6 @@
 """The releases of a store: one file for each file name that was ever given out.
 
-releases/FILENAME.json
+releases/FILENAME.json   releases/gone/FILENAME.json (whose wheel was cleared away: the name stays its own)
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from buildkit.errors import StoreError
-from buildkit.store.disk import Step, check_folder, make_folder, new_file, no_step, write_all
+from buildkit.store.disk import Step, check_folder, make_folder, new_file, no_step, sync_folder, write_all
 from buildkit.store.model import DamagedEntry, ForeignEntry
 from buildkit.store.release import Release, parse_release
 
@@ -42,6 +42,35 @@ class Releases:
             return release if release.filename == filename else None
         return None
 
+    def bearer(self, filename: str) -> str:
+        """The sha256 of the one content that this file name means, though it may be gone; empty for a free name."""
+        path = self.path(filename)
+        for place in (path, self.folder / "gone" / path.name):
+            with contextlib.suppress(FileNotFoundError, DamagedEntry, ForeignEntry):
+                return parse_release(place.read_bytes()).sha256
+        return ""
+
+    def retire(self, release: Release) -> None:
+        """Put a release aside whose wheel goes, unless its name was given out anew; to last, it needs a sync."""
+        path = self.path(release.filename)
+        known = self.get(release.filename)
+        if known is not None and known.sha256 == release.sha256:
+            make_folder(self.folder / "gone")
+            path.replace(self.folder / "gone" / path.name)
+
+    def sync(self) -> None:
+        """Make what was put aside last."""
+        for folder in (self.folder / "gone", self.folder):
+            if folder.is_dir():
+                sync_folder(folder)
+
+    def retired(self) -> Iterator[Release]:
+        """Those that were put aside and whose names nobody has taken up again."""
+        for path in sorted((self.folder / "gone").glob("*.whl.json")):
+            with contextlib.suppress(FileNotFoundError, DamagedEntry, ForeignEntry):
+                if not (self.folder / path.name).exists():
+                    yield parse_release(path.read_bytes())
+
     def all(self) -> Iterator[Release]:
         """Every readable release, by file name."""
         check_folder(self.folder)
@@ -53,11 +82,11 @@ class Releases:
     def write(self, release: Release) -> None:
         """Write a release, or replace what is said of the same bytes. Raises NameTaken for other bytes."""
         path = self.path(release.filename)
-        known = self.get(release.filename)
-        if known is not None and known.sha256 != release.sha256:
+        known = self.bearer(release.filename)
+        if known and known != release.sha256:
             raise NameTaken(
                 f"{release.filename} is another wheel's name already",
-                evidence=f"sha256 {known.sha256} has it, {release.sha256} asked for it",
+                evidence=f"sha256 {known} has it, {release.sha256} asked for it",
                 hint="give the newer one a build tag: cudabuild does so when it builds again",
             )
         for folder in (self.folder, self.temporary):

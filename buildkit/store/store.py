@@ -10,27 +10,19 @@ that were stored. Reading writes nothing, so a cache on a read-only mount serves
 from __future__ import annotations
 
 import contextlib
+import os
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from buildkit.errors import NoSuchBuild, StoreError
 from buildkit.file_identity import FileIdentity, identity_if_any
-from buildkit.store import locks
+from buildkit.store import in_use, locks
 from buildkit.store.blobs import Blobs, copy_out, file_sha256
-from buildkit.store.disk import Step, check_folder, disk_causes, make_folder, new_file, no_step, sync_folder, write_all
-from buildkit.store.model import (
-    DamagedEntry,
-    Entry,
-    ForeignEntry,
-    Lookup,
-    Problem,
-    differing_fields,
-    is_name,
-    parse_entry,
-)
+from buildkit.store.disk import Step, disk_causes, make_folder, no_step
+from buildkit.store.entries import Entries, checked_name
+from buildkit.store.model import Entry, Lookup, Problem, differing_fields
 from buildkit.store.release import Release
 from buildkit.store.releases import Releases
 from buildkit.store.traces import Traces
@@ -41,30 +33,23 @@ QUARANTINE_PATIENCE = 10.0
 """Seconds to wait for writers before a damaged entry is left where it is (it is a miss all the same)."""
 
 
-@dataclass(frozen=True)
-class _Finding:
-    """What lies under a key: a sound entry, or none; ``damaged`` parts may be set aside."""
-
-    entry: Entry | None = None
-    problem: str = ""
-    damaged: tuple[Path, ...] = ()
-
-
 class Store:
     """The store in the folder ``root``, which is made when something is first put. Raises StoreError's family."""
 
     def __init__(self, root: Path, *, step: Step = no_step) -> None:
         self.root = root
         self.blobs = Blobs(root, root / "tmp", step)
+        self._entries = Entries(root, root / "tmp", self.blobs, step)
         self._releases = Releases(root, root / "tmp", step)
-        self._step = step
+        self.step = step
+        """Called at each step boundary of a write or a removal."""
 
     # Reading
 
     def get(self, key: str) -> Lookup:
         """The entry of a key, its wheel read and found to be the one stored; else a miss, and why."""
         with disk_causes(self.root):
-            finding = self._examine(key)
+            finding = self._entries.examine(key)
             if not finding.damaged:
                 return Lookup(finding.entry, finding.problem)
             return self._set_aside(key, finding.problem)
@@ -75,7 +60,11 @@ class Store:
 
     def witness(self, entry: Entry) -> dict[str, FileIdentity | None]:
         """The file that holds an entry, and which it is now: another one once its verdict was replaced."""
-        return {str(self._entry(entry.key)): identity_if_any(self._entry(entry.key))}
+        return {str(self._entries.path(entry.key)): identity_if_any(self._entries.path(entry.key))}
+
+    def hold(self, entry: Entry) -> bool:
+        """Keep an entry's wheel from being cleared away until this process ends. False where it is gone already."""
+        return in_use.hold_file(self.wheel(entry))
 
     def hand_out(self, entry: Entry, folder: Path) -> Path:
         """Copy an entry's wheel into ``folder`` under its own name and return the path.
@@ -83,6 +72,8 @@ class Store:
         An identical file that is there already is left alone; another one is replaced in one step.
         """
         final = folder / entry.filename
+        with contextlib.suppress(OSError):
+            os.utime(self.wheel(entry))  # its last use
         with disk_causes(folder, needed=entry.size, hint="choose another folder with --out"):
             if final.is_file() and final.stat().st_size == entry.size and file_sha256(final) == entry.sha256:
                 return final
@@ -96,25 +87,39 @@ class Store:
     def entries(self) -> Iterator[Entry]:
         """Every readable entry, newest first. The wheels are not read."""
         with disk_causes(self.root):
-            found = [self._readable(path.stem) for path in self._entry_files()]
-        yield from sorted((entry for entry in found if entry), key=lambda entry: entry.created, reverse=True)
+            found = list(self._entries.all())
+        yield from sorted(found, key=lambda entry: entry.created, reverse=True)
 
-    def releases(self) -> list[Release]:
-        """Every readable release, by file name, yanked ones too. The wheels are not read."""
+    def entry_bytes(self, key: str) -> bytes | None:
+        """The file of an entry that can be read, as it is; None where there is none. The wheel is not read."""
         with disk_causes(self.root):
-            return list(self._releases.all())
+            entry = self._entries.get(key)
+            return entry.as_bytes() if entry is not None and entry.key == key else None
+
+    def releases(self, *, retired: bool = False) -> list[Release]:
+        """Every readable release, by file name, yanked ones too. The wheels are not read.
+
+        ``retired``: and those whose wheels were cleared away; they are not to be served, but their names are taken.
+        """
+        with disk_causes(self.root):
+            gone = list(self._releases.retired()) if retired else []
+            return sorted([*self._releases.all(), *gone], key=lambda release: release.filename)
 
     def release(self, filename: str) -> Release | None:
         """The release of a file name, if there is one that can be read."""
         with disk_causes(self.root):
             return self._releases.get(filename)
 
+    def bearer(self, filename: str) -> str:
+        """The sha256 of what this file name was ever given to, though that may be gone; empty for a free name."""
+        with disk_causes(self.root):
+            return self._releases.bearer(filename)
+
     def candidates(self, family: str) -> list[Entry]:
         """Entries that differ in their targets only, newest first; to be had with :meth:`get` like any other."""
         with disk_causes(self.root):
-            markers = self._family(family).glob("*")
-            found = [self._readable(marker.name) for marker in markers if is_name(marker.name)]
-        return sorted((e for e in found if e and e.family == family), key=lambda entry: entry.created, reverse=True)
+            found = list(self._entries.of_family(family))
+        return sorted(found, key=lambda entry: entry.created, reverse=True)
 
     def nearest(self, inputs: Mapping[str, Any], recipe: str) -> tuple[Entry, list[str]] | None:
         """The recipe's entry with the fewest fields that differ from ``inputs`` (the newest of equals), and which."""
@@ -142,11 +147,11 @@ class Store:
         problems: list[Problem] = []
         named: set[Path] = set()
         with disk_causes(self.root):
-            for path in self._entry_files():
-                finding = self._examine(path.stem)
+            for path in self._entries.files():
+                finding = self._entries.examine(path.stem)
                 if finding.damaged:
                     problems.append(Problem(path.stem, str(finding.damaged[-1]), finding.problem))
-                if entry := self._readable(path.stem):
+                if entry := self._entries.get(path.stem):
                     named.add(self.wheel(entry))
             problems += [
                 Problem("", str(path), "its bytes are not the ones that were stored")
@@ -160,7 +165,7 @@ class Store:
     @contextlib.contextmanager
     def lock(self, key: str, on_wait: locks.OnWait = locks.tell_nobody) -> Iterator[None]:
         """One build per key at a time on this store. ``on_wait`` as in :func:`buildkit.store.locks.file_lock`."""
-        with locks.file_lock(self.root / "locks" / f"{_checked(key)}.lock", on_wait=on_wait):
+        with locks.file_lock(self.root / "locks" / f"{checked_name(key)}.lock", on_wait=on_wait):
             yield
 
     def put(self, wheel: Path, entry: Entry, release: Release | None = None) -> Entry:
@@ -173,7 +178,7 @@ class Store:
             self.blobs.add(wheel, entry.sha256, entry.size)
             if release is not None:
                 self._releases.write(release)
-            self._write_entry(entry)
+            self._entries.write(entry)
         return entry
 
     def publish(self, wheel: Path, release: Release) -> Release:
@@ -197,67 +202,51 @@ class Store:
         with disk_causes(self.root), self._writing():
             if flaw := self.blobs.flaw(entry.sha256, entry.size):
                 raise StoreError(f"the stored wheel {entry.filename} is damaged: {flaw}", hint="run the build again")
-            self._write_entry(entry)
+            self._entries.write(entry)
         return entry
 
     def remove(self, key: str) -> None:
-        """Take an entry out with its trace, and its wheel if no other entry has it."""
-        path = self._entry(key)
+        """Take an entry out with its trace, and its wheel if no other entry and no release has it."""
+        path = self._entries.path(key)
         with disk_causes(self.root), self._alone(None):
             if not path.exists():
                 raise NoSuchBuild(f"no entry {key}", hint="cudabuild cache list")
-            entry = self._readable(key)
-            path.unlink()
-            sync_folder(path.parent)
-            if entry:
-                self._marker(entry).unlink(missing_ok=True)
-                Traces(self.root).remove(entry.build)
-                if all(other.sha256 != entry.sha256 for other in self.entries()):
-                    self.wheel(entry).unlink(missing_ok=True)
+            entry = self._entries.get(key)
+            if entry is None:
+                path.unlink()
+                return
+            self._entries.remove(entry)
+            self._entries.sync()
+            Traces(self.root).remove(entry.build)
+            if not self._named(entry.sha256):
+                self.wheel(entry).unlink(missing_ok=True)
+
+    def forget(self, entries: Iterable[Entry], releases: Iterable[Release]) -> None:
+        """Take away what names wheels that are to go, lastingly; file names stay their own for ever. For
+        :mod:`buildkit.store.clearing`, which sees to it that nobody else writes."""
+        for release in releases:
+            self._releases.retire(release)
+        self.step("gc-retired")
+        for entry in entries:
+            self._entries.remove(entry)
+        self.step("gc-forgotten")
+        self._releases.sync()
+        self._entries.sync()
+        self.step("gc-synced")
 
     # Inside
 
-    def _entry(self, key: str) -> Path:
-        return self.root / "entries" / f"{_checked(key)}.json"
-
-    def _entry_files(self) -> list[Path]:
-        check_folder(self.root / "entries")
-        return sorted(path for path in (self.root / "entries").glob("*.json") if is_name(path.stem))
-
-    def _family(self, family: str) -> Path:
-        return self.root / "entries" / "by-family" / _checked(family)
-
-    def _marker(self, entry: Entry) -> Path:
-        return self._family(entry.family) / entry.key
-
-    def _readable(self, key: str) -> Entry | None:
-        with contextlib.suppress(FileNotFoundError, DamagedEntry, ForeignEntry):
-            return parse_entry(self._entry(key).read_bytes())
-        return None
-
-    def _examine(self, key: str) -> _Finding:
-        path = self._entry(key)
-        try:
-            entry = parse_entry(path.read_bytes())
-        except FileNotFoundError:
-            return _Finding()
-        except ForeignEntry as error:
-            return _Finding(problem=f"entry {key[:12]} is not used: {error}")
-        except DamagedEntry as error:
-            return _Finding(problem=f"entry {key[:12]} is damaged: {error}", damaged=(path,))
-        if entry.key != key:
-            return _Finding(problem=f"entry {key[:12]} is another key's: {entry.key[:12]}", damaged=(path,))
-        if flaw := self.blobs.flaw(entry.sha256, entry.size):
-            problem = f"the stored wheel {entry.filename} is damaged: {flaw}"
-            return _Finding(problem=problem, damaged=(path, self.wheel(entry)))
-        return _Finding(entry)
+    def _named(self, sha256: str) -> bool:
+        """Whether an entry or a release names a blob."""
+        by_entry = any(entry.sha256 == sha256 for entry in self._entries.all())
+        return by_entry or any(release.sha256 == sha256 for release in self._releases.all())
 
     def _set_aside(self, key: str, problem: str) -> Lookup:
         """Move what is damaged to ``quarantine/``, unless somebody has put it right meanwhile."""
         place = self.root / "quarantine"
         try:
             with disk_causes(self.root), self._alone(QUARANTINE_PATIENCE):
-                finding = self._examine(key)
+                finding = self._entries.examine(key)
                 if not finding.damaged:
                     return Lookup(finding.entry, finding.problem)
                 make_folder(place)
@@ -269,24 +258,13 @@ class Store:
             return Lookup(None, f"{problem}; it stays where it is ({error.message})")
         return Lookup(None, f"{problem}; set aside in {place}")
 
-    def _write_entry(self, entry: Entry) -> None:
-        entries, temporary, marker = self._entry(entry.key).parent, self.root / "tmp", self._marker(entry)
-        for folder in (entries, temporary, marker.parent):
-            make_folder(folder)
-        # Before the entry: a marker without an entry is harmless, an entry without its marker is not found by family.
-        marker.touch()
-        sync_folder(marker.parent)
-        self._step("family-marked")
-        with new_file(self._entry(entry.key), temporary, label="entry", step=self._step) as descriptor:
-            write_all(descriptor, entry.as_bytes())
-
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         """Beside other writers, but not while somebody removes or sets aside; leftovers are swept first."""
         with contextlib.suppress(locks.LockBusy), self._alone(0.0):
             self._sweep()
         with locks.file_lock(self.root / "locks" / "writers", shared=True):
-            self._step("locked")
+            self.step("locked")
             yield
 
     @contextlib.contextmanager
@@ -310,9 +288,3 @@ PUT_STEPS = (
     *(f"entry-{step}" for step in ("created", "written", "synced", "renamed", "durable")),
 )
 """The boundaries that a put passes, in order; what was put lasts from the last one on."""
-
-
-def _checked(name: str) -> str:
-    if not is_name(name):
-        raise StoreError(f"{name!r} cannot be a key", hint="cudabuild cache list")
-    return name

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,12 @@ def sample(folder: Path, key: str = "a" * 64, fill: bytes = b"x") -> tuple[Path,
     return wheel, entry
 
 
-def start(mode: str, root: Path, puts: Iterable[tuple[Path, Entry]]) -> subprocess.Popen[str]:
+def start(
+    mode: str, root: Path, puts: Iterable[tuple[Path, Entry]], prefix: Sequence[str] = ()
+) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *filter(None, sys.path)])}
     process = subprocess.Popen(
-        [sys.executable, str(WRITER), mode, str(root)],
+        [*prefix, sys.executable, str(WRITER), mode, str(root)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -163,6 +166,128 @@ def test_a_cache_that_may_not_be_written(tmp_path: Path) -> None:
     assert "CUDABUILD_CACHE" in result["put"]["hint"]
     assert result["problems"] == 1
     assert sorted(store.root.rglob("*")) == before
+
+
+def test_33_want_one_wheel_and_the_first_builder_is_killed(tmp_path: Path) -> None:
+    """One build at a time, the next one in line builds when the holder dies, and all 32 others have the wheel."""
+    wheel, entry = sample(tmp_path)
+    done = answer(start("raced", tmp_path / "store", [(wheel, entry)]))
+    assert sorted(done["statuses"]) == [-signal.SIGKILL] + [0] * 32
+    words = [line.split() for line in done["diary"]]
+    assert [word for word, _process in words] == ["begins", "begins", "ends"]  # the first never ended
+    assert words[0][1] != words[1][1] == words[2][1]
+    handed = list(tmp_path.glob("out-*/*.whl"))
+    assert len(handed) == 32
+    assert {path.read_bytes() for path in handed} == {wheel.read_bytes()}
+    assert {path.name for path in handed} == {entry.filename}
+    assert Store(tmp_path / "store").verify_all() == []
+
+
+def test_clearing_takes_nothing_from_readers_and_writers(tmp_path: Path) -> None:
+    puts = [sample(tmp_path, f"{number:064x}", bytes([65 + number])) for number in range(3)]
+    done = answer(start("cleared", tmp_path / "store", puts))
+    assert done["statuses"] == [0] * 7
+    assert done["problems"] == []
+    assert sum(map(int, done["handed"])) > 0
+
+
+CALL = re.compile(r"^(?P<pid>\d+) +(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>-?\d+)")
+OPENED = re.compile(r"<(?P<path>/[^>]*)>")
+
+
+def calls_of(trace: str) -> dict[str, list[tuple[str, str]]]:
+    """What each child did after its ``begin NAME``: fsync and write with the path of the file, rename with both."""
+    names: dict[str, str] = {}
+    found: dict[str, list[tuple[str, str]]] = {}
+    for line in trace.splitlines():
+        if (call := CALL.match(line)) is None or call["result"].startswith("-"):
+            continue
+        pid, arguments = call["pid"], call["arguments"]
+        if call["name"] == "write" and '"begin ' in arguments:
+            names[pid] = arguments.partition('"begin ')[2].partition("\\n")[0]
+        elif pid in names:
+            paths = re.findall(r'"(/[^"]*)"', arguments) if call["name"].startswith("rename") else []
+            opened = OPENED.search(arguments)
+            what = " -> ".join(paths) or ("stored" if '"stored' in arguments else opened["path"] if opened else "")
+            found.setdefault(names[pid], []).append((call["name"][:6], what))
+    return found
+
+
+def broken_promises(calls: list[tuple[str, str]]) -> list[str]:
+    """What of this does not hold: written, fsync(file), rename, fsync(folder) for the wheel, then for its release, then
+    for its entry; then the answer."""
+    wrong = []
+    answered = calls.index(("write", "stored"))
+    after = -1
+    for kind in ("/blobs/", "/releases/", "/entries/"):
+        renames = [place for place, (name, what) in enumerate(calls) if name == "rename" and kind in what]
+        if len(renames) != 1:
+            return [f"{kind} was renamed {len(renames)} times"]
+        (place,) = renames
+        draft, _, final = calls[place][1].partition(" -> ")
+        last_write = max(i for i, call in enumerate(calls) if call == ("write", draft))
+        if ("fsync", draft) not in calls[last_write:place]:
+            wrong.append(f"{kind}: renamed before it was synced")
+        folder = ("fsync", str(Path(final).parent))
+        synced = next((i for i in range(place, len(calls)) if calls[i] == folder), len(calls))
+        if synced == len(calls):
+            wrong.append(f"{kind}: its folder was not synced")
+        if place < after:
+            wrong.append(f"{kind}: before what it names was there to last")
+        if synced > answered:
+            wrong.append(f"{kind}: answered before it lasted")
+        after = synced
+    return wrong
+
+
+def test_tracing_shows_every_promise_and_what_leaves_one_out(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    prefix = ["strace", "-f", "-y", "-s", "64", "-e", "trace=write,fsync,rename,renameat,renameat2", "-o", str(trace)]
+    writer = start("traced", tmp_path / "stores", [sample(tmp_path)], prefix)
+    out, err = writer.communicate(timeout=120)
+    assert writer.returncode == 0, err
+    assert out.endswith("[0, 0, 0, 0, 0, 0]"), out
+    found = {name: broken_promises(calls) for name, calls in calls_of(trace.read_text()).items()}
+    assert found.pop("as it is") == []
+    kinds = ("/blobs/", "/releases/", "/entries/")
+    assert found == {
+        "no sync of files": [f"{kind}: renamed before it was synced" for kind in kinds],
+        "no sync of folders": [
+            text
+            for kind in kinds
+            for text in (
+                f"{kind}: its folder was not synced",
+                *([f"{kind}: before what it names was there to last"] if kind != "/blobs/" else []),
+                f"{kind}: answered before it lasted",
+            )
+        ],
+        "rename first": [f"{kind}: renamed before it was synced" for kind in kinds],
+        "entry first": ["/entries/: before what it names was there to last"],
+        "answer first": [f"{kind}: answered before it lasted" for kind in kinds],
+    }
+
+
+@pytest.mark.parametrize("share", range(8))
+def test_a_flipped_bit_is_never_handed_out(tmp_path: Path, share: int) -> None:
+    """In the wheel each is found; in the entry the bytes that are handed out are still the right ones, or none."""
+    wheel, entry = sample(tmp_path)
+    store = Store(tmp_path / "store")
+    store.put(wheel, entry)
+    path = store.wheel(entry)
+    path.chmod(0o644)
+    data = wheel.read_bytes()
+    place = len(data) * share // 8
+    path.write_bytes(data[:place] + bytes([data[place] ^ (1 << share)]) + data[place + 1 :])
+    assert store.get(entry.key).entry is None
+    store.put(wheel, entry)
+    file = store.root / "entries" / f"{entry.key}.json"
+    text = file.read_bytes()
+    for place in range(share, len(text), 16):
+        file.write_bytes(text[:place] + bytes([text[place] ^ (1 << share)]) + text[place + 1 :])
+        found = store.get(entry.key).entry
+        assert found is None or (found.key, found.sha256, found.size) == (entry.key, entry.sha256, entry.size)
+        store.put(wheel, entry)
+    assert store.get(entry.key).entry == entry
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])

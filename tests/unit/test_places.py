@@ -53,7 +53,7 @@ def test_all_in_a_harmless_cache(elsewhere: Path) -> None:
     assert places.work == Path("/nowhere/cache")
     below = [
         places.store, places.sources, places.memo, places.pycache, places.logs, places.locks,
-        places.wheels, places.uv_cache,
+        places.wheels, places.uv_cache, places.in_use,
         places.builds, places.environments, places.toolkits, places.views, places.borrowed, places.torch,
     ]  # fmt: skip
     assert {path.parent for path in below} == {Path("/nowhere/cache")}

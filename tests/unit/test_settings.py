@@ -62,6 +62,8 @@ def test_everything_in_the_file(home: Path) -> None:
         defer = "off"
         pass-env = ["CFLAGS", "NAME=a value"]
         toolkit-archives = "http://10.0.0.1:8000"
+        store = "shared"
+        trusted-keys = ["ed25519:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="]
         """,
     )
     assert settings.model_dump() == {
@@ -75,6 +77,8 @@ def test_everything_in_the_file(home: Path) -> None:
         "defer": False,
         "pass_env": ("CFLAGS", "NAME=a value"),
         "toolkit_archives": "http://10.0.0.1:8000",
+        "store": str(home / ".config/cudabuild/shared"),
+        "trusted_keys": (f"ed25519:{'A' * 43}=",),
     }
 
 
@@ -90,6 +94,8 @@ def test_everything_in_variables(home: Path) -> None:
         "CUDABUILD_DEFER": "on",
         "CUDABUILD_TOOLKIT_ARCHIVES": "https://mirror.example/cuda/redist/",
         "CUDABUILD_PASS_ENV": "CFLAGS, LDFLAGS CXXFLAGS",
+        "CUDABUILD_STORE": "https://cache.example/prefix",
+        "CUDABUILD_TRUSTED_KEYS": f"ed25519:{'A' * 43}= ed25519:{'B' * 43}=",
     }
     settings = load(home, **environ)
     assert settings.model_dump() == {
@@ -103,6 +109,8 @@ def test_everything_in_variables(home: Path) -> None:
         "defer": True,
         "pass_env": ("CFLAGS", "LDFLAGS", "CXXFLAGS"),
         "toolkit_archives": "https://mirror.example/cuda/redist",
+        "store": "https://cache.example/prefix",
+        "trusted_keys": (f"ed25519:{'A' * 43}=", f"ed25519:{'B' * 43}="),
     }
     assert set(variables()) >= {"CUDABUILD_CONFIG", "CUDABUILD_CACHE", "CUDABUILD_PASS_ENV"}
 
@@ -142,6 +150,7 @@ def test_where_the_file_is(home: Path) -> None:
         ("targets = [8.6]", r"config\.toml: targets: .*string \(it is 8\.6\)"),
         ("torch = 2.13", r"config\.toml: torch: .*string"),
         ('pass-env = ["A B"]', r"config\.toml: pass-env: .*\(it is 'A B'\)"),
+        ('trusted-keys = ["ed25519:short"]', r"config\.toml: trusted-keys: "),
         ("jobs = 1\nmemory = = 2", r"config\.toml: not valid TOML: .*line 2, column 10"),
     ],
 )
