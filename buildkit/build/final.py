@@ -71,6 +71,27 @@ def final_filename(filename: str, version: str) -> str:
     return "-".join([parts[0], version, *parts[2:]]) + ".whl"
 
 
+def tagged_filename(filename: str, build: str) -> str:
+    """The file name with another build tag, or (for an empty one) without."""
+    name, version, *_tag, python, abi, platform = filename.removesuffix(".whl").split("-")
+    return "-".join([name, version, *([build] if build else []), python, abi, platform]) + ".whl"
+
+
+def with_build_tag(final: Path, build: str) -> Path:
+    """A final wheel again beside it, with this build tag (or none) in its name, in WHEEL and so in RECORD."""
+    wheel = open_wheel(final)
+    stem = wheel.dist_info.removesuffix(".dist-info")
+    target = final.with_name(tagged_filename(final.name, build))
+    with ZipFile(final) as source:
+        contents = _contents(wheel, source, stem)
+        lines = source.read(f"{stem}.dist-info/WHEEL").decode("utf-8").rstrip().split("\n")
+        kept = [line for line in lines if not line.lower().startswith("build:")]
+        text = "\n".join([*kept, *([f"Build: {build}"] if build else [])]) + "\n"
+        contents[f"{stem}.dist-info/WHEEL"] = Content(text.encode("utf-8"))
+        write_wheel(target, contents, f"{stem}.dist-info", source)
+    return target
+
+
 def _contents(wheel: WheelFile, source: ZipFile, stem: str) -> dict[str, Content]:
     """Every member under its new name, RECORD and signatures (of a RECORD that will not exist) left out."""
     old = wheel.dist_info.removesuffix(".dist-info")

@@ -225,7 +225,8 @@ def _check_canary(prepared: Prepared, canary: Canary | None, result: BuildResult
 
 def _make_and_prove(prepared: Prepared, context: Context, result: BuildResult) -> Entry:
     from buildkit.build.make import make_wheel  # with all of the guard: a hit does without
-    from buildkit.build.release import keep
+    from buildkit.build.rebuilt import named
+    from buildkit.build.release import complete_releases, keep
 
     with _build_folder(context.places.builds / prepared.key) as folder:
         made = make_wheel(prepared, context, folder, result)
@@ -235,9 +236,11 @@ def _make_and_prove(prepared: Prepared, context: Context, result: BuildResult) -
         # The proof is of the wheel alone: what it was built from must be gone when it is imported.
         shutil.rmtree(folder / "src", ignore_errors=True)
         subject = replace(Subject.of(prepared), canary=result.canary)
-        proof = prove(made.wheel, subject, context, built=made.seconds, log=result.log)
-        verdict = _proven(proof, result)
-        return keep(prepared, made, verdict, result, context.store)
+        complete_releases(context.store)
+        with named(made.wheel, context.store, _waiting(context)) as wheel:
+            proof = prove(wheel, subject, context, built=made.seconds, log=result.log)
+            verdict = _proven(proof, result)
+            return keep(prepared, replace(made, wheel=wheel), verdict, result, context)
 
 
 @contextmanager

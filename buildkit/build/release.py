@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, ZipFile
 
 from buildkit.build.canary import RECIPE as CANARY
+from buildkit.build.context import Context
 from buildkit.build.final import FACTS_FILE
 from buildkit.build.label import cuda_of_torch
+from buildkit.build.rebuilt import yank_older
 from buildkit.store.blobs import file_sha256
 from buildkit.store.model import Entry, utc_now
 from buildkit.store.release import Release
@@ -26,14 +28,15 @@ if TYPE_CHECKING:
     from buildkit.build.prepare import Prepared
 
 
-def keep(prepared: Prepared, made: Made, verdict: Verdict, result: BuildResult, store: Store) -> Entry:
-    """Store a proven wheel with its entry and its release; both last when this returns.
-
-    Entries of before there were releases get theirs, too.
-    """
-    complete_releases(store)
+def keep(prepared: Prepared, made: Made, verdict: Verdict, result: BuildResult, context: Context) -> Entry:
+    """Store a proven wheel with its entry and its release, and yank what it was built again of; all of it lasts."""
     entry = entry_of(prepared, made, verdict, result)
-    return store.put(made.wheel, entry, release_of(entry, made.wheel, store, built_sha256=made.built_sha256))
+    release = release_of(entry, made.wheel, context.store, built_sha256=made.built_sha256)
+    context.store.put(made.wheel, entry, release)
+    for older in yank_older(release, context.store) if release is not None else ():
+        result.notes.append(f"{older.filename} is yanked: {older.yanked}")
+        context.reporter.note(result.notes[-1])
+    return entry
 
 
 def entry_of(prepared: Prepared, made: Made, verdict: Verdict, result: BuildResult) -> Entry:
