@@ -3,27 +3,64 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from buildkit.build.final import finalise
 from buildkit.build.prepare import Prepared
+from buildkit.build.repair import Repaired, repair
+from buildkit.build.sbom import materials_of, sbom
 
 
-def finish(prepared: Prepared, wheel: Path, folder: Path) -> Path:
-    """Local version, torch pin and reproducible archive, in ``folder``, which is made anew."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    return finalise(
-        wheel,
+@dataclass(frozen=True)
+class Finished:
+    """A wheel in its final bytes; ``grafted`` maps each library of this machine that is in it to its sha256."""
+
+    wheel: Path
+    grafted: dict[str, str]
+    notes: tuple[str, ...]
+    """What a person should know of it."""
+
+
+def finish(prepared: Prepared, wheel: Path, folder: Path, *, ours: Path) -> Finished:
+    """Repair, local version, torch pin, SBOM and reproducible archive, in ``folder``, which is made anew.
+
+    ``ours`` is the folder of builds and environments: what is copied in from there is told by the key already.
+    """
+    repaired = _repaired(prepared, wheel, folder / "repaired")
+    final = finalise(
+        repaired.wheel,
         folder,
         torch_version=prepared.survey.torch.version,
         cuda=_cuda(prepared),
         targets=prepared.survey.targets,
         device=prepared.device,
         requires=prepared.package.loaded.recipe.runtime.requires,
+        platforms=repaired.platforms,
         build_facts=build_facts(prepared),
+        bill=partial(sbom, materials_of(prepared, repaired.grafted, repaired.wheel)),
     )
+    shutil.rmtree(folder / "repaired", ignore_errors=True)
+    names = sorted(Path(path).name for path in repaired.grafted)
+    notes = [f"copied into the wheel, since not every system has it: {', '.join(names)}"] if names else []
+    if repaired.reason:
+        notes.append(f"the wheel keeps its platform tag, for this system and those like it: {repaired.reason}")
+    grafted = {path: sha256 for path, sha256 in repaired.grafted.items() if not Path(path).is_relative_to(ours)}
+    return Finished(final, grafted, tuple(notes))
+
+
+def _repaired(prepared: Prepared, wheel: Path, folder: Path) -> Repaired:
+    """The wheel after repair; the canary's as it is: it never leaves this machine."""
+    from buildkit.build.canary import is_canary
+
+    shutil.rmtree(folder.parent, ignore_errors=True)
+    folder.parent.mkdir()
+    if is_canary(prepared.package.loaded):
+        return Repaired(wheel)
+    torch = prepared.survey.torch
+    return repair(wheel, folder, torch=torch.location if torch.present else None)
 
 
 def build_facts(prepared: Prepared) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -49,6 +49,8 @@ class Made:
     """From the backend's start to its wheel file."""
     built_sha256: str = ""
     """Of the file that the backend made."""
+    grafted: dict[str, str] = field(default_factory=dict)
+    """Libraries of this machine that were copied in, by path, to their sha256."""
     discovered: tuple[str, ...] = ()
 
 
@@ -249,8 +251,12 @@ def _run(prepared: Prepared, context: Context, folder: Path, frontend: Frontend,
     seconds = round(time.monotonic() - started, 3)
     name = prepared.distribution or Path(answer).name.partition("-")[0]
     wheel = check_backend_answer(answer, folder / "out", name, prepared.version)
-    final = finish(prepared, wheel, folder / "final")
-    return Made(final, str(open_wheel(final).version), seconds, file_sha256(wheel))
+    context.reporter.phase("repair", "which systems it fits")
+    done = finish(prepared, wheel, folder / "final", ours=context.places.work)
+    result.notes += done.notes
+    for note in done.notes:
+        context.reporter.note(note)
+    return Made(done.wheel, str(open_wheel(done.wheel).version), seconds, file_sha256(wheel), done.grafted)
 
 
 def _check_lenders(prepared: Prepared) -> None:

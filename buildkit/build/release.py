@@ -56,6 +56,7 @@ def entry_of(prepared: Prepared, made: Made, verdict: Verdict, result: BuildResu
         plan=result.plan.model_dump(mode="json") if result.plan else {},
         guard=result.guard,
         seconds=made.seconds,
+        grafted=made.grafted,
     )
 
 
