@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 from wheels import METADATA, wheel
 
-from buildkit.build.final import finalise
+from buildkit.build.final import final_filename, finalise
 from buildkit.build.label import (
     cuda_of_torch,
     load_variants,
@@ -204,3 +204,51 @@ def test_an_unsafe_wheel_is_not_made_final(tmp_path: Path) -> None:
     with pytest.raises(UnsafeWheel, match=r"hook\.pth"):
         final(tmp_path / "out", source)
     assert not (tmp_path / "out").exists()
+
+
+def test_platforms_take_the_place_of_linux(tmp_path: Path) -> None:
+    path = finalise(
+        wheel(tmp_path / "in"),
+        tmp_path / "out",
+        torch_version=TORCH,
+        targets=T120,
+        device="cuda",
+        platforms=("manylinux_2_17_x86_64", "manylinux2014_x86_64"),
+    )
+    assert path.name.endswith("-cp311-cp311-manylinux2014_x86_64.manylinux_2_17_x86_64.whl")
+    with zipfile.ZipFile(path) as archive:
+        lines = archive.read(f"{open_wheel(path).dist_info}/WHEEL").decode().splitlines()
+    assert [line for line in lines if line.startswith("Tag:")] == [
+        "Tag: cp311-cp311-manylinux2014_x86_64",
+        "Tag: cp311-cp311-manylinux_2_17_x86_64",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("filename", "made"),
+    [
+        ("a-1-cp311-cp311-linux_aarch64.whl", "a-2-cp311-cp311-manylinux_2_34_aarch64.whl"),
+        ("a-1-1-py3-none-linux_aarch64.whl", "a-2-1-py3-none-manylinux_2_34_aarch64.whl"),
+        ("a-1-py3-none-any.whl", "a-2-py3-none-any.whl"),
+        ("a-1-py3-none-any.linux_aarch64.whl", "a-2-py3-none-any.manylinux_2_34_aarch64.whl"),
+        ("a-1-py3-none-musllinux_1_2_x86_64.whl", "a-2-py3-none-musllinux_1_2_x86_64.whl"),
+    ],
+)
+def test_only_the_tag_linux_gives_way(filename: str, made: str) -> None:
+    assert final_filename(filename, "2", ["manylinux_2_34_aarch64"]) == made
+
+
+def test_the_bill_is_of_the_final_name_and_version(tmp_path: Path) -> None:
+    source = wheel(tmp_path / "in", objects={"Pack_Age-1.0.dist-info/sboms/auditwheel.cdx.json": b"{}"})
+    path = finalise(
+        source,
+        tmp_path / "out",
+        torch_version=TORCH,
+        targets=T120,
+        device="cuda",
+        bill=lambda name, version: f"{name} {version}".encode(),
+    )
+    with zipfile.ZipFile(path) as archive:
+        bills = {name: archive.read(name) for name in archive.namelist() if "/sboms/" in name}
+    stem = "Pack_Age-1.0+pt2.13.cu130.sm120"
+    assert bills == {f"{stem}.dist-info/sboms/cudabuild.cdx.json": b"pack-age 1.0+pt2.13.cu130.sm120"}
