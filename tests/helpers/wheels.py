@@ -46,8 +46,10 @@ def loaded_content(wheel: str, folder: Path) -> dict[str, bytes]:
                 found[f"{name} symbols"] = re.sub(rb"tmpxft_\w+", b"tmpxft", symbols)
                 subprocess.run(["objcopy", "-S", "--remove-section=.note.gnu.build-id", path], check=True)
                 data = path.read_bytes()
+            elif name.endswith("WHEEL"):
+                data = re.sub(rb"(?m)^Build: .*\n", b"", data)  # a second build of other bytes has one
             elif name.endswith("RECORD"):
-                data = re.sub(rb"(\.so),sha256=[^,]*", rb"\1", data)
+                data = re.sub(rb"(\.so),sha256=[^,]*|(/WHEEL),.*", rb"\1\2", data)
             found[name] = data
     return found
 

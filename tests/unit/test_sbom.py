@@ -85,7 +85,7 @@ def test_an_archive_is_told_by_the_hash_of_its_bytes() -> None:
 
 
 def test_the_same_materials_give_the_same_bytes() -> None:
-    turned = replace(MATERIALS, patches=dict(reversed(MATERIALS.patches.items())))
+    turned = replace(MATERIALS, patches=dict(reversed(list(MATERIALS.patches.items()))))
     assert sbom(turned, "a", "1") == sbom(MATERIALS, "a", "1")
     assert not {"serialNumber", "timestamp"} & {*made(MATERIALS), *made(MATERIALS)["metadata"]}
 
