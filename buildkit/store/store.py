@@ -74,8 +74,9 @@ class Store:
         return self.blobs.path(entry.sha256)
 
     def witness(self, entry: Entry) -> dict[str, FileIdentity | None]:
-        """The file that holds an entry, and which it is now: another one once its verdict was replaced."""
-        return {str(self._entry(entry.key)): identity_if_any(self._entry(entry.key))}
+        """The files that decide whether an entry serves, as they are now: its own, which another verdict replaces, and
+        the libraries that the wheel holds copies of."""
+        return {name: identity_if_any(name) for name in (str(self._entry(entry.key)), *entry.grafted)}
 
     def hand_out(self, entry: Entry, folder: Path) -> Path:
         """Copy an entry's wheel into ``folder`` under its own name and return the path.

@@ -50,7 +50,10 @@ def test_a_wheel_with_copies_serves_where_the_same_libraries_are(context: Contex
     library.write_bytes(b"one")
     stored = parse_entry(entry({str(library): hashlib.sha256(b"one").hexdigest()}).as_bytes())
     assert grafts_not_here(stored, context) == []
+    before = context.store.witness(stored)
+    assert str(library) in before, "a receipt ends when it changes"
     library.write_bytes(b"other")
+    assert context.store.witness(stored) != before
     assert grafts_not_here(stored, context) == ["libgrid.so.2"]
     library.unlink()
     assert grafts_not_here(stored, context) == ["libgrid.so.2"]
