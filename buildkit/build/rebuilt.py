@@ -53,19 +53,27 @@ def build_number(filename: str) -> tuple[int, str]:
 
 
 def _renamed(wheel: Path, store: Store) -> Path:
-    builds = _builds(wheel.name, store)
-    if not builds:
+    builds, sha256 = _builds(wheel.name, store), file_sha256(wheel)
+    bearer = _bearer(wheel.name, store)
+    if bearer == sha256 or not (builds or bearer):
         return wheel
-    sha256 = file_sha256(wheel)
     for known in reversed(builds):
-        if known.sha256 == sha256 and known.filename == wheel.name:
-            return wheel
         if _same_contents(wheel, store.blobs.path(known.sha256)):
             again = with_build_tag(wheel, _tag(known.filename))
             if file_sha256(again) == known.sha256:  # not so where another zlib packed it
                 return again
-    highest = max(build_number(each.filename)[0] for each in builds)
-    return with_build_tag(wheel, str(max(highest, build_number(wheel.name)[0], 0) + 1))
+    number = max(0, *(build_number(name)[0] for name in (wheel.name, *(each.filename for each in builds))))
+    while True:
+        number += 1
+        again = with_build_tag(wheel, str(number))
+        if _bearer(again.name, store) in {"", file_sha256(again)}:
+            return again
+
+
+def _bearer(filename: str, store: Store) -> str:
+    """The sha256 of the one content that a file name means; empty for a free name."""
+    release = store.release(filename)
+    return release.sha256 if release is not None else ""
 
 
 def _builds(filename: str, store: Store) -> list[Release]:
