@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 from buildkit.build.final import finalise
 from buildkit.build.prepare import Prepared
@@ -39,7 +41,7 @@ def finish(prepared: Prepared, wheel: Path, folder: Path, *, ours: Path) -> Fini
         device=prepared.device,
         requires=prepared.package.loaded.recipe.runtime.requires,
         platforms=repaired.platforms,
-        build_facts=build_facts(prepared),
+        build_facts={**build_facts(prepared), "built_record_sha256": record_sha256(wheel)},
         bill=partial(sbom, materials_of(prepared, repaired.grafted, repaired.wheel)),
     )
     shutil.rmtree(folder / "repaired", ignore_errors=True)
@@ -80,6 +82,17 @@ def build_facts(prepared: Prepared) -> dict[str, Any]:
         "licence": license_.spdx,
         "redistributable": license_.redistributable,
     }
+
+
+def record_sha256(wheel: Path) -> str:
+    """The hash of what a backend put into a wheel: of RECORD's rows, sorted.
+
+    The archive's own hash is kept in the release: it may change with the time of a build, and would change the bytes
+    of a wheel that says it.
+    """
+    with ZipFile(wheel) as archive:
+        record = next(name for name in archive.namelist() if name.endswith(".dist-info/RECORD"))
+        return hashlib.sha256(b"\n".join(sorted(archive.read(record).splitlines()))).hexdigest()
 
 
 def _cuda(prepared: Prepared) -> str | None:

@@ -98,6 +98,7 @@ def check_bill(wheel: Path, answer: dict[str, Any]) -> None:
         facts = json.loads(archive.read("counted-1.0+cpu.dist-info/cudabuild.json"))
         bill = json.loads(archive.read("counted-1.0+cpu.dist-info/sboms/cudabuild.cdx.json"))
     assert (facts["key"], facts["licence"], facts["redistributable"]) == (answer["key"], "MIT", True)
+    assert len(facts["built_record_sha256"]) == 64
     assert bill["metadata"]["component"]["version"] == "1.0+cpu"
     names = {part["name"] for part in bill["components"]}
     assert {"counted (source)", "setuptools", "gcc"} <= names

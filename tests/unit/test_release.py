@@ -12,6 +12,7 @@ from wheels import METADATA, wheel
 
 from buildkit.build.canary import RECIPE as CANARY
 from buildkit.build.final import finalise
+from buildkit.build.finishing import record_sha256
 from buildkit.build.release import complete_releases, release_of
 from buildkit.machine.arch import parse_targets
 from buildkit.store.model import Entry
@@ -154,3 +155,10 @@ def test_entries_of_before_get_their_releases(tmp_path: Path, store: Store) -> N
     assert (release.filename, release.sha256, release.key) == (new.filename, new.sha256, new.key)
     complete_releases(store)
     assert store.releases() == [release]
+
+
+def test_the_record_of_a_backends_wheel_is_told_by_its_contents(tmp_path: Path) -> None:
+    one, two = wheel(tmp_path / "one"), wheel(tmp_path / "two", reverse=True)
+    assert one.read_bytes() != two.read_bytes(), "other times, another order"
+    assert record_sha256(one) == record_sha256(two)
+    assert record_sha256(one) != record_sha256(wheel(tmp_path / "three", objects={}))
