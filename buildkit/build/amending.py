@@ -23,6 +23,7 @@ class Raised:
 def amended(entry: Entry, verdict: Verdict, context: Context) -> Entry:
     """The entry with what is now known of its wheel, kept in the store (a read-only one keeps its older verdict).
 
+    So does the release of the same bytes: an index shows what the store knows.
     What only the older verdict shows stays: how the wheel was made, and other GPUs that ran it. A verdict that says
     less is not kept.
     """
@@ -31,7 +32,10 @@ def amended(entry: Entry, verdict: Verdict, context: Context) -> Entry:
     if old is not None and (best == old or not meets(best.grade, old.grade)):
         return entry
     with suppress(StoreError):
-        return context.store.amend(entry.model_copy(update={"verdict": best.model_dump(by_alias=True, mode="json")}))
+        entry = context.store.amend(entry.model_copy(update={"verdict": best.model_dump(by_alias=True, mode="json")}))
+        release = context.store.release(entry.filename)
+        if release is not None and release.sha256 == entry.sha256:
+            context.store.amend_release(release.model_copy(update={"verdict": entry.verdict}))
     return entry
 
 
@@ -48,7 +52,23 @@ def raise_stored(verdict: Verdict, context: Context) -> list[Raised]:
         before: Grade = next((grade for grade in GRADES if grade == entry.verdict.get("grade")), "none")
         if new is not None and (new.grade != before or (old is not None and new.rows != old.rows)):
             found.append(Raised(entry.key, before, new.grade))
+    _raise_releases(verdict, context)
     return found
+
+
+def _raise_releases(verdict: Verdict, context: Context) -> None:
+    """The same for releases of that wheel which no entry stands for: uploaded ones, and older builds."""
+    for release in context.store.releases():
+        old = read_verdict(release.verdict)
+        best = merged(old, verdict) if old is not None else verdict
+        if (
+            (release.sha256, release.device, release.torch) == (verdict.wheel_sha256, verdict.device, verdict.torch)
+            and (old is None or (old.targets == verdict.targets and old.python == verdict.python))
+            and (old is None or (best != old and meets(best.grade, old.grade)))
+        ):
+            update = {"verdict": best.model_dump(by_alias=True, mode="json")}
+            with suppress(StoreError):
+                context.store.amend_release(release.model_copy(update=update))
 
 
 def _as_built(verdict: Verdict, entry: Entry) -> Verdict:

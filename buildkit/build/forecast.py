@@ -7,7 +7,7 @@ from typing import Any
 
 from buildkit.build.canary import foresee_canary
 from buildkit.build.context import Context, WouldInstall
-from buildkit.build.lookup import superset_of
+from buildkit.build.lookup import grafts_not_here, superset_of
 from buildkit.build.prepare import Prepared, prepare
 from buildkit.build.sizing import size_build
 from buildkit.plan.key import differing
@@ -49,6 +49,9 @@ def forecast(request: Request, configured: tuple[str, ...], context: Context) ->
 
 def _predict(prepared: Prepared, context: Context) -> Prediction:
     lookup = context.store.get(prepared.key)
+    if lookup.entry is not None and (other := grafts_not_here(lookup.entry, context)):
+        note = f"the stored wheel holds a copy of another {', '.join(other)} than is here"
+        return Prediction(outcome="miss", entry=prepared.key, note=note)
     if lookup.entry is not None:
         return Prediction(outcome="hit", entry=prepared.key)
     wider = superset_of(prepared, context)

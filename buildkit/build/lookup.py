@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from buildkit.build.context import Context
 from buildkit.build.prepare import Prepared
 from buildkit.machine.arch import covers, parse_targets
+from buildkit.machine.identity import content_sha256
 from buildkit.store.model import Entry
 
 
@@ -13,10 +16,30 @@ def stored(prepared: Prepared, context: Context) -> Entry | None:
     lookup = context.store.get(prepared.key)
     if lookup.note:
         context.reporter.warn(lookup.note)
+    if lookup.entry is not None and (other := grafts_not_here(lookup.entry, context)):
+        context.reporter.warn(f"the stored wheel holds a copy of another {', '.join(other)} than is here: built again")
+        return None
     found = _held(lookup.entry, context) or superset_of(prepared, context)
     if found is None and context.shared is not None and context.may_install:
         found = context.shared.bring(prepared, context)
     return found
+
+
+def grafts_not_here(entry: Entry, context: Context) -> list[str]:
+    """Libraries that were copied into a wheel and are other ones on this machine; their content is in no key.
+
+    Which libraries a wheel needs is known when it is built, and an update of a library that it does not hold should
+    not make it a miss.
+    """
+    other = []
+    for path, sha256 in entry.grafted.items():
+        try:
+            same = content_sha256(Path(path), context.memo) == sha256
+        except OSError:
+            same = False
+        if not same:
+            other.append(Path(path).name)
+    return other
 
 
 def superset_of(prepared: Prepared, context: Context) -> Entry | None:
@@ -24,7 +47,7 @@ def superset_of(prepared: Prepared, context: Context) -> Entry | None:
     for candidate in context.store.candidates(prepared.family):
         if covers(parse_targets(candidate.inputs["targets"]), prepared.survey.targets):
             entry = _held(context.store.get(candidate.key).entry, context)
-            if entry is not None:
+            if entry is not None and not grafts_not_here(entry, context):
                 return entry
     return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -13,7 +13,7 @@ from buildkit.build.borrow import make_links
 from buildkit.build.context import Context
 from buildkit.build.environ import resolve
 from buildkit.build.environment import ensure_build_environment, installed_versions, unmet
-from buildkit.build.final import finalise
+from buildkit.build.finishing import finish
 from buildkit.build.frontend import Frontend, GuardReport
 from buildkit.build.package import discovered_requires, remember_requires
 from buildkit.build.prepare import Prepared
@@ -32,6 +32,7 @@ from buildkit.guard.native import shim_program
 from buildkit.machine.torch_identity import identify_torch
 from buildkit.source.fetch import project_root, unpack
 from buildkit.source.patching import apply_patch
+from buildkit.store.blobs import file_sha256
 from buildkit.verify.wheel import check_backend_answer, open_wheel
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ class Made:
     version: str
     seconds: float
     """From the backend's start to its wheel file."""
+    built_sha256: str = ""
+    """Of the file that the backend made."""
+    grafted: dict[str, str] = field(default_factory=dict)
+    """Libraries of this machine that were copied in, by path, to their sha256."""
     discovered: tuple[str, ...] = ()
 
 
@@ -238,7 +243,7 @@ def _run(prepared: Prepared, context: Context, folder: Path, frontend: Frontend,
         installed = {**dict(prepared.survey.loan.versions), **installed_versions(site_packages(environment))}
         missing = unmet(asked, installed, prepared.survey.machine.python)
         if missing:
-            return Made(folder, "", 0.0, tuple(asked))
+            return Made(folder, "", 0.0, discovered=tuple(asked))
         remember_requires(context, prepared.source, prepared.question, known or ())
     context.reporter.expect(result.plan.expected_seconds if result.plan else None)
     context.reporter.phase("build", f"{result.plan.jobs if result.plan else 1} at a time")
@@ -247,42 +252,12 @@ def _run(prepared: Prepared, context: Context, folder: Path, frontend: Frontend,
     seconds = round(time.monotonic() - started, 3)
     name = prepared.distribution or Path(answer).name.partition("-")[0]
     wheel = check_backend_answer(answer, folder / "out", name, prepared.version)
-    return _final(prepared, folder, wheel, seconds)
-
-
-def _final(prepared: Prepared, folder: Path, wheel: Path, seconds: float) -> Made:
-    """Local version, torch pin and reproducible zip: what is proven is what is handed out."""
-    final, toolkit = folder / "final", prepared.survey.toolkit
-    shutil.rmtree(final, ignore_errors=True)
-    final.mkdir()
-    path = finalise(
-        wheel,
-        final,
-        torch_version=prepared.survey.torch.version,
-        cuda=prepared.survey.torch.cuda or (toolkit.toolkit.release if toolkit else None),
-        targets=prepared.survey.targets,
-        device=prepared.device,
-        requires=prepared.package.loaded.recipe.runtime.requires,
-        build_facts=_facts(prepared),
-    )
-    return Made(path, str(open_wheel(path).version), seconds)
-
-
-def _facts(prepared: Prepared) -> dict[str, object]:
-    """What the wheel says about its own making; the same for the same key."""
-    toolkit = prepared.survey.toolkit
-    return {
-        "schema": 1,
-        "recipe": prepared.package.name,
-        "key": prepared.key,
-        "device": prepared.device,
-        "targets": [str(target) for target in prepared.survey.targets],
-        "torch": prepared.survey.torch.version or None,
-        "toolkit": toolkit.toolkit.version if toolkit else None,
-        "source": prepared.source.sha256,
-        "patches": [patch.label for patch in prepared.patches],
-        "licence": prepared.package.loaded.recipe.license.spdx,
-    }
+    context.reporter.phase("repair", "which systems it fits")
+    done = finish(prepared, wheel, folder / "final", ours=context.places.work)
+    result.notes += done.notes
+    for note in done.notes:
+        context.reporter.note(note)
+    return Made(done.wheel, str(open_wheel(done.wheel).version), seconds, file_sha256(wheel), done.grafted)
 
 
 def _check_lenders(prepared: Prepared) -> None:

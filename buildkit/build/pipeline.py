@@ -28,15 +28,13 @@ from buildkit.guard.orphans import end_orphans
 from buildkit.machine.arch import parse_targets
 from buildkit.plan.model import PlanSummary
 from buildkit.plan.request import Request
-from buildkit.store.blobs import file_sha256
 from buildkit.store.builds import BuildRecords
 from buildkit.store.locks import once
-from buildkit.store.model import Entry, utc_now
+from buildkit.store.model import Entry
 from buildkit.verify.verdict import Verdict, read_verdict
 
 if TYPE_CHECKING:
     from buildkit.build.canary import Canary
-    from buildkit.build.make import Made
 
 
 @dataclass
@@ -236,6 +234,8 @@ def _check_canary(prepared: Prepared, canary: Canary | None, result: BuildResult
 
 def _make_and_prove(prepared: Prepared, context: Context, result: BuildResult) -> Entry:
     from buildkit.build.make import make_wheel  # with all of the guard: a hit does without
+    from buildkit.build.rebuilt import named
+    from buildkit.build.release import complete_releases, keep
 
     with _build_folder(context.places.builds / prepared.key) as folder:
         made = make_wheel(prepared, context, folder, result)
@@ -245,9 +245,11 @@ def _make_and_prove(prepared: Prepared, context: Context, result: BuildResult) -
         # The proof is of the wheel alone: what it was built from must be gone when it is imported.
         shutil.rmtree(folder / "src", ignore_errors=True)
         subject = replace(Subject.of(prepared), canary=result.canary)
-        proof = prove(made.wheel, subject, context, built=made.seconds, log=result.log)
-        verdict = _proven(proof, result)
-        return context.store.put(made.wheel, _entry(prepared, made, verdict, result))
+        complete_releases(context.store)
+        with named(made.wheel, context.store, _waiting(context)) as wheel:
+            proof = prove(wheel, subject, context, built=made.seconds, log=result.log)
+            verdict = _proven(proof, result)
+            return keep(prepared, replace(made, wheel=wheel), verdict, result, context)
 
 
 @contextmanager
@@ -264,25 +266,6 @@ def _build_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _entry(prepared: Prepared, made: Made, verdict: Verdict, result: BuildResult) -> Entry:
-    return Entry(
-        key=prepared.key,
-        family=prepared.family,
-        recipe=prepared.package.name,
-        version=made.version,
-        build=result.build or "",
-        created=utc_now(),
-        filename=made.wheel.name,
-        sha256=file_sha256(made.wheel),
-        size=made.wheel.stat().st_size,
-        inputs=prepared.inputs.as_dict(),
-        verdict=verdict.model_dump(by_alias=True, mode="json"),
-        plan=result.plan.model_dump(mode="json") if result.plan else {},
-        guard=result.guard,
-        seconds=made.seconds,
-    )
 
 
 def _prove_again(entry: Entry, subject: Subject, context: Context) -> Proof:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from buildkit.build import package as packages
+from buildkit.build import repair
 from buildkit.build.borrow import check_against_loan
 from buildkit.build.context import Context, WouldInstall
 from buildkit.build.devices import CPU_CAUSES, may_be_for_cpu, refuse_device
@@ -286,4 +287,5 @@ def key_inputs(
         requirements=lock.sha256,
         system=system_identity(recipe.system),
         variant=[str(target) for target in variant_targets(torch.cuda)] if torch.cuda and device == "cuda" else [],
+        repair=repair.rules(),
     )

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-BUILD_EDITION = 1
+BUILD_EDITION = 2
 """Raised by hand when cudabuild itself starts to make other wheels from the same inputs."""
 
 
@@ -61,6 +61,8 @@ class KeyInputs:
     ``toolkit``: every header of the toolkit, of which the field of that name holds but the telling ones."""
     variant: list[str]
     """The declared target set of the variant: it decides the local version."""
+    repair: str
+    """The rules by which libraries are copied in and the platform tag is found, with the programs that do it."""
     build_edition: int = BUILD_EDITION
 
     def as_dict(self) -> dict[str, Any]:

@@ -63,6 +63,8 @@ class Entry(BaseModel):
     plan: dict[str, Any]
     guard: dict[str, Any] | None = None
     seconds: float = Field(ge=0)
+    grafted: dict[str, str] = Field(default_factory=dict)
+    """Libraries that were copied into the wheel from where it was built: path to sha256."""
 
     def as_bytes(self) -> bytes:
         """The entry's file."""

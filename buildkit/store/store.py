@@ -59,8 +59,10 @@ class Store:
         return self.blobs.path(entry.sha256)
 
     def witness(self, entry: Entry) -> dict[str, FileIdentity | None]:
-        """The file that holds an entry, and which it is now: another one once its verdict was replaced."""
-        return {str(self._entries.path(entry.key)): identity_if_any(self._entries.path(entry.key))}
+        """The files that decide whether an entry serves, as they are now: its own, which another verdict replaces, and
+        the libraries that the wheel holds copies of."""
+        own = str(self._entries.path(entry.key))
+        return {name: identity_if_any(name) for name in (own, *entry.grafted)}
 
     def hold(self, entry: Entry) -> bool:
         """Keep an entry's wheel from being cleared away until this process ends. False where it is gone already."""

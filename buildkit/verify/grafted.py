@@ -39,7 +39,11 @@ CUDA = (
     "cusparse",
     "cusparseLt",
     "nccl",
+    "npp[a-z]+",
+    "nvblas",
+    "nvfatbin",
     "nvJitLink",
+    "nvjpeg",
     "nvrtc",
     "nvrtc-builtins",
     "nvshmem_host",
@@ -55,6 +59,10 @@ def _pattern(stems: tuple[str, ...]) -> re.Pattern[str]:
 _FOREIGN = _pattern(TORCH + CUDA + DRIVER)
 _DRIVER = _pattern(DRIVER)
 _TORCH = _pattern(TORCH)
+
+
+EXCLUSIONS = tuple("lib" + re.sub(r"\[.*?\]\+", "*", stem) + ".so*" for stem in TORCH + CUDA + DRIVER)
+"""The same names as patterns of a shell, for programs that copy libraries into wheels."""
 
 
 def is_grafted(name: str) -> bool:

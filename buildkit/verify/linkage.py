@@ -136,7 +136,7 @@ class LibraryFinder:
         self._places: dict[str, Path] = {}
         self._dynamics: dict[Path, Dynamic | None] = {}
         self._system: dict[str, Path] | None = None
-        folders = [folder for site in site_packages for folder in _library_folders(site)]
+        folders = [folder for site in site_packages for folder in library_folders(site)]
         folders.append(interpreter.resolve().parent.parent / "lib")
         for path in [*own, *(path for folder in folders for path in _libraries(folder))]:
             self._places.setdefault(path.name, path)
@@ -245,7 +245,7 @@ def _is_grafted(path: Path, finder: LibraryFinder) -> bool:
     return is_grafted(path.name) or (dynamic is not None and is_grafted(dynamic.soname))
 
 
-def _library_folders(site: Path) -> list[Path]:
+def library_folders(site: Path) -> list[Path]:
     """Folders of libraries that ``import torch`` loads from: torch's own, nvidia's, and ``*.libs``."""
     nvidia = sorted((site / "nvidia").glob("*/lib")) if (site / "nvidia").is_dir() else []
     return [site / "torch" / "lib", *nvidia, *sorted(site.glob("*.libs"))]

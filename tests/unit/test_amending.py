@@ -16,6 +16,7 @@ from buildkit.machine.identity import Memo
 from buildkit.progress import Silent
 from buildkit.source.index_settings import read_index_settings
 from buildkit.store.model import Entry
+from buildkit.store.release import Release
 from buildkit.store.store import Store
 from buildkit.verify.verdict import Stage, StageName, Verdict, make_verdict, read_verdict
 
@@ -149,6 +150,58 @@ def test_another_wheel_is_left_alone(context: Context) -> None:
     stored(context, dumped(IMPORTED))
     assert raise_stored(verdict(ran_on("RTX 3060", "8.6"), wheel_sha256="0" * 64), context) == []
     assert kept(context) == IMPORTED
+
+
+def released(context: Context, known: Verdict | None, **changes: Any) -> Release:
+    """A release of the very wheel, which nobody's entry stands for."""
+    fields: dict[str, Any] = {
+        "filename": "fast-1.0-cp311-cp311-linux_x86_64.whl",
+        "sha256": SHA256,
+        "size": len(DATA),
+        "project": "fast",
+        "version": "1.0",
+        "created": "2026-11-21T10:00:00.000000Z",
+        "metadata_sha256": "0" * 64,
+        "torch": "2.13.0+cu130",
+        "device": "cuda",
+        "python": "cp311",
+        "origin": "upload",
+        "verdict": dumped(known) if known else {},
+    }
+    wheel = context.cwd / "any.whl"
+    wheel.write_bytes(DATA)
+    return context.store.publish(wheel, Release(**{**fields, **changes}))
+
+
+def test_the_release_says_what_the_entry_says(context: Context) -> None:
+    stored(context, dumped(IMPORTED))
+    released(context, None, origin="build", key="a" * 64)
+    raise_stored(verdict(ran_on("RTX 3060", "8.6")), context)
+    (entry,), (release,) = context.store.entries(), context.store.releases()
+    assert release.verdict == entry.verdict
+    assert release.grade == "executed"
+
+
+def test_an_upload_is_raised_too(context: Context) -> None:
+    released(context, IMPORTED)
+    raise_stored(verdict(ran_on("RTX 3060", "8.6")), context)
+    (release,) = context.store.releases()
+    assert release.grade == "executed"
+    raise_stored(verdict(), context)
+    assert context.store.releases() == [release]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"torch": "2.14.0"}, {"device": "cpu"}, {"sha256": hashlib.sha256(b"x").hexdigest()}]
+)
+def test_a_release_of_something_else_is_left_alone(context: Context, changes: dict[str, Any]) -> None:
+    release = released(context, IMPORTED)
+    context.store.amend_release(release.model_copy(update={"filename": "fast-2.0-cp311-cp311-any.whl", **changes}))
+    raise_stored(verdict(ran_on("RTX 3060", "8.6")), context)
+    assert {each.filename: each.grade for each in context.store.releases()} == {
+        "fast-1.0-cp311-cp311-linux_x86_64.whl": "executed",
+        "fast-2.0-cp311-cp311-any.whl": "imported",
+    }
 
 
 def test_a_read_only_store_keeps_its_verdict(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import zipfile
 from collections.abc import Sequence
@@ -12,8 +10,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
+from wheels import METADATA, wheel
 
-from buildkit.build.final import finalise
+from buildkit.build.final import final_filename, finalise
 from buildkit.build.label import (
     cuda_of_torch,
     load_variants,
@@ -30,54 +29,6 @@ from buildkit.verify.wheel import open_wheel
 
 TORCH = "2.13.0+cu130"
 T120 = parse_targets(["12.0"])
-WHEEL = b"Wheel-Version: 1.0\nGenerator: other 1.2\nRoot-Is-Purelib: false\nTag: cp311-cp311-linux_x86_64\n"
-METADATA = """Metadata-Version: 2.1
-Name: Pack_Age
-Version: 1.0
-Summary: größer
-Requires-Dist: numpy
-Requires-Dist: Torch>=2.0
-Requires-Dist: torch<2.5; python_version < "3.8"
-Requires-Dist: torch (>=1.9) ; extra == 'train'
-Requires-Dist: scipy ; extra == 'train'
-Provides-Extra: train
-
-Version: 1.0 is described here.
-Requires-Dist: not a header
-
-\x0cend without a line feed"""
-
-
-def wheel(
-    folder: Path, *, version: str = "1.0", metadata: str = METADATA, reverse: bool = False, build: str = ""
-) -> Path:
-    info = f"Pack_Age-{version}.dist-info"
-    members = {
-        "pack_age/__init__.py": b"x = 1\n",
-        "pack_age/_C.so": b"\x7fELF" + bytes(1000),
-        "zzz/last.py": b"",
-        f"Pack_Age-{version}.data/scripts/tool": b"#!python\n",
-        f"{info}/METADATA": metadata.replace("Version: 1.0\nS", f"Version: {version}\nS").encode(),
-        f"{info}/WHEEL": WHEEL,
-        f"{info}/licenses/LICENSE": b"free",
-        f"{info}/RECORD.jws": b"{}",
-    }
-    if build:
-        members[f"{info}/WHEEL"] += b"Build: 1\n"
-    rows = [f"{name},sha256={digest(data)},{len(data)}" for name, data in members.items() if "RECORD" not in name]
-    members[f"{info}/RECORD"] = "\n".join([*rows, f"{info}/RECORD,,"]).encode()
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"Pack_Age-{version}{build}-cp311-cp311-linux_x86_64.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in sorted(members.items(), reverse=reverse):
-            entry = zipfile.ZipInfo(name, (2026, 1, 1 + reverse, 0, 0, 0))
-            entry.external_attr = (0o100775 if name.endswith((".so", "tool")) else 0o100600) << 16
-            archive.writestr(entry, data)
-    return path
-
-
-def digest(data: bytes) -> str:
-    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
 
 
 def final(folder: Path, source: Path, targets: Sequence[Target] = T120, requires: Sequence[str] = ()) -> Path:
@@ -253,3 +204,51 @@ def test_an_unsafe_wheel_is_not_made_final(tmp_path: Path) -> None:
     with pytest.raises(UnsafeWheel, match=r"hook\.pth"):
         final(tmp_path / "out", source)
     assert not (tmp_path / "out").exists()
+
+
+def test_platforms_take_the_place_of_linux(tmp_path: Path) -> None:
+    path = finalise(
+        wheel(tmp_path / "in"),
+        tmp_path / "out",
+        torch_version=TORCH,
+        targets=T120,
+        device="cuda",
+        platforms=("manylinux_2_17_x86_64", "manylinux2014_x86_64"),
+    )
+    assert path.name.endswith("-cp311-cp311-manylinux2014_x86_64.manylinux_2_17_x86_64.whl")
+    with zipfile.ZipFile(path) as archive:
+        lines = archive.read(f"{open_wheel(path).dist_info}/WHEEL").decode().splitlines()
+    assert [line for line in lines if line.startswith("Tag:")] == [
+        "Tag: cp311-cp311-manylinux2014_x86_64",
+        "Tag: cp311-cp311-manylinux_2_17_x86_64",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("filename", "made"),
+    [
+        ("a-1-cp311-cp311-linux_aarch64.whl", "a-2-cp311-cp311-manylinux_2_34_aarch64.whl"),
+        ("a-1-1-py3-none-linux_aarch64.whl", "a-2-1-py3-none-manylinux_2_34_aarch64.whl"),
+        ("a-1-py3-none-any.whl", "a-2-py3-none-any.whl"),
+        ("a-1-py3-none-any.linux_aarch64.whl", "a-2-py3-none-any.manylinux_2_34_aarch64.whl"),
+        ("a-1-py3-none-musllinux_1_2_x86_64.whl", "a-2-py3-none-musllinux_1_2_x86_64.whl"),
+    ],
+)
+def test_only_the_tag_linux_gives_way(filename: str, made: str) -> None:
+    assert final_filename(filename, "2", ["manylinux_2_34_aarch64"]) == made
+
+
+def test_the_bill_is_of_the_final_name_and_version(tmp_path: Path) -> None:
+    source = wheel(tmp_path / "in", objects={"Pack_Age-1.0.dist-info/sboms/auditwheel.cdx.json": b"{}"})
+    path = finalise(
+        source,
+        tmp_path / "out",
+        torch_version=TORCH,
+        targets=T120,
+        device="cuda",
+        bill=lambda name, version: f"{name} {version}".encode(),
+    )
+    with zipfile.ZipFile(path) as archive:
+        bills = {name: archive.read(name) for name in archive.namelist() if "/sboms/" in name}
+    stem = "Pack_Age-1.0+pt2.13.cu130.sm120"
+    assert bills == {f"{stem}.dist-info/sboms/cudabuild.cdx.json": b"pack-age 1.0+pt2.13.cu130.sm120"}
