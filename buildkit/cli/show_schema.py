@@ -9,12 +9,13 @@ from pydantic import Field, TypeAdapter
 
 from buildkit.cli.json_model import EarlyFailure, JsonModel, SchemaNumber, Sha256, open_schema
 from buildkit.cli.output import SCHEMA
-from buildkit.verify.verdict import Grade, Verdict, read_verdict
+from buildkit.verify.verdict import Grade, Verdict, is_current, read_verdict, stored_grade
 
 if TYPE_CHECKING:
     from buildkit.store.model import Entry
 
 OLDER = "it was proven by an older cudabuild: the next build or verify on it proves it again"
+BROKEN = "the stored verdict does not hold together: the entry is refused, and the next build makes the wheel anew"
 
 
 class EntryObject(JsonModel):
@@ -58,10 +59,10 @@ def entry_object(entry: Entry) -> EntryObject:
         seconds=entry.seconds,
         targets=entry.inputs["targets"],
         torch=str(entry.inputs["torch"]).split(" ", maxsplit=1)[0],
-        grade=entry.verdict.get("grade", "none"),
+        grade=stored_grade(entry.verdict),
         inputs=entry.inputs,
         verdict=verdict,
-        note="" if verdict else OLDER,
+        note="" if verdict else BROKEN if is_current(entry.verdict) else OLDER,
     )
 
 
