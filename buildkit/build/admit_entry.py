@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, ZipFile
 
-from buildkit.build.final import FACTS_FILE
-from buildkit.build.label import torch_label, torch_pin
 from buildkit.errors import CudabuildError, StoreError
 from buildkit.machine.arch import parse_targets
 from buildkit.plan.key import family_of_fields, key_of_fields
@@ -26,6 +24,8 @@ from buildkit.verify.verdict import is_current, read_verdict
 if TYPE_CHECKING:
     from buildkit.verify.wheel import WheelFile
 
+_FACTS_FILE = "cudabuild.json"
+"""As in :mod:`buildkit.build.final`, whose imports a hit does without."""
 _MOST_FACTS = 1 << 20
 """Bytes of a wheel's build facts that are read; ours are a few hundred."""
 
@@ -86,7 +86,8 @@ def verify_entries(store: Store, *, scratch: Path | None = None) -> list[Problem
         if entry.key in damaged:
             continue
         flaws = check_entry(entry, store.wheel(entry), scratch=scratch)
-        problems += [Problem(entry.key, str(store.wheel(entry)), f"{entry.filename}: {flaw}") for flaw in flaws]
+        told = [flaw if flaw.startswith(entry.filename) else f"{entry.filename}: {flaw}" for flaw in flaws]
+        problems += [Problem(entry.key, str(store.wheel(entry)), text) for text in told]
     return problems
 
 
@@ -133,9 +134,9 @@ def _fact_flaws(entry: Entry, wheel: Path) -> Iterator[str]:
     """What the wheel says of its own making; cudabuild writes that into each."""
     try:
         with ZipFile(wheel) as archive:
-            named = [name for name in archive.namelist() if name.endswith(f".dist-info/{FACTS_FILE}")]
+            named = [name for name in archive.namelist() if name.endswith(f".dist-info/{_FACTS_FILE}")]
             if len(named) != 1 or archive.getinfo(named[0]).file_size > _MOST_FACTS:
-                yield f"the wheel does not say under which key it was made ({FACTS_FILE})"
+                yield f"the wheel does not say under which key it was made ({_FACTS_FILE})"
                 return
             facts: Any = json.loads(archive.read(named[0]))
     except (BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
@@ -181,9 +182,12 @@ def _label_flaws(opened: WheelFile, torch: str) -> Iterator[str]:
     from packaging.utils import canonicalize_name
     from packaging.version import Version
 
+    from buildkit.build.label import torch_pin
+
     if not torch:
         return
-    label, pin, local = torch_label(torch), Requirement(torch_pin(torch)), Version(opened.version).local or ""
+    pin, local = Requirement(torch_pin(torch)), Version(opened.version).local or ""
+    label = f"pt{str(pin.specifier).removeprefix('==').removesuffix('.*')}"
     if f".{label}." not in f".{local}.":
         yield f"it is a wheel for another torch: its version {opened.version} does not say {label}"
     required = [Requirement(text) for text in parse_email(opened.metadata)[0].get("requires_dist", ())]

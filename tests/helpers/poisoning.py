@@ -111,10 +111,13 @@ class Heard(Silent):
 
 @dataclass
 class World:
-    """The machine, in a folder. ``name`` is the package's; ``torch``: whether it is built beside torch, for CUDA."""
+    """The machine, in a folder. ``name`` is the package's; ``torch``: whether it is built beside torch, for CUDA.
+
+    ``cache`` is the session's, of which what is only downloaded or compiled from others is used.
+    """
 
     here: Path
-    uv: Path
+    cache: Path
     patch: pytest.MonkeyPatch
     name: str = "pair"
     torch: bool = True
@@ -201,8 +204,7 @@ class World:
         headers.mkdir(parents=True)
         for path in real.include.iterdir():
             (headers / path.name).symlink_to(path)
-        (self.here / "cache").mkdir()
-        (self.here / "cache" / "uv").symlink_to(self.uv)
+        share(self.cache, self.here / "cache")
         site = next((self.here / "venv").glob("lib/python*/site-packages")).relative_to(self.here)
         self.site = str(site)
         self.write(f"{site}/torch/version.py", TORCH)
@@ -229,6 +231,14 @@ class World:
         text = RECIPE.format(name=name, source=self.here / "source", torch=str(self.torch).lower())
         self.write(f"recipes/{name}/recipe.toml", text)
         self.write(f"recipes/{name}/a.patch", PATCH.format(name=self.name, line="/* patched */"))
+
+
+def share(cache: Path, own: Path) -> None:
+    """A new cache that has nothing of its own yet but the downloads and the byte code of another."""
+    own.mkdir(exist_ok=True)
+    for name in ("uv", "pycache"):
+        (cache / name).mkdir(exist_ok=True)
+        (own / name).symlink_to(cache / name)
 
 
 def stock(prepared: Prepared, store: Store, folder: Path, **changes: Any) -> Entry:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from poisoning import Heard, World, packed, stock, unpacked, verdict_for, wheel_for
+from poisoning import Heard, World, packed, share, stock, unpacked, verdict_for, wheel_for
 
 from buildkit.build.admit_entry import check_entry, require_sound, verify_entries
 from buildkit.build.final import FACTS_FILE
@@ -59,9 +59,8 @@ class Stage:
 @pytest.fixture(scope="module")
 def plans(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Any:
     """The world and its three plans."""
-    (cache / "uv").mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        world = World(tmp_path_factory.mktemp("world"), cache / "uv", patch)
+        world = World(tmp_path_factory.mktemp("world"), cache, patch)
         plan, cpu = world.prepare(), world.prepare(device="cpu", targets=(), cuda_home=None)
         with world.changed(f"{world.site}/torch/version.py", old="2.13.0+cu130", new="2.12.0+cu130"):
             other = world.prepare()
@@ -82,7 +81,7 @@ def forged(stage: Stage, made_for: Prepared) -> Path:
 
 
 def test_what_is_sound_is_served(stage: Stage) -> None:
-    """Else the refusals below would say nothing."""
+    """Else the refusals below would say nothing; and what is asked for is the file that final wheels hold."""
     entry = stock(stage.plan, stage.store, stage.folder)
     context = stage.world.context(stage.store.root)
     assert stored(stage.plan, context) == entry
@@ -140,7 +139,7 @@ def test_a_wheel_whose_record_lies(stage: Stage) -> None:
     lying = packed(stage.folder / "lying" / whole.name, {**members, "pair/__init__.py": b"import os\n"})
     stock(stage.cpu, stage.store, stage.folder, wheel=lying)
     (problem,) = verify_entries(stage.store)
-    assert "pair/__init__.py is not what RECORD says" in problem.text
+    assert problem.text == f"{whole.name}: member 'pair/__init__.py' is not what RECORD says"
 
 
 def test_a_wheel_for_another_torch(stage: Stage) -> None:
@@ -249,7 +248,9 @@ def spied(cudabuild: Cudabuild, cache: Path, tmp_path: Path) -> Callable[..., tu
     own = tmp_path / "cache"
     (own / "store" / "blobs").mkdir(parents=True)
     (own / "store" / "blobs" / "kept").write_text("a wheel of somebody else\n", encoding="utf-8")
-    (own / "uv").symlink_to(cache / "uv")
+    share(cache, own)
+    (cache / "locks").mkdir(exist_ok=True)
+    (own / "locks").symlink_to(cache / "locks")
     for name, text in {
         "spy/setup.py": SPY.format(store=str(own / "store")),
         "spy/spy.py": "",

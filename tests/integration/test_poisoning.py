@@ -168,8 +168,7 @@ def patch() -> Iterator[pytest.MonkeyPatch]:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, cache: Path, patch: pytest.MonkeyPatch) -> World:
     """A package beside torch, for CUDA."""
-    (cache / "uv").mkdir(exist_ok=True)
-    made = World(tmp_path_factory.mktemp("world"), cache / "uv", patch)
+    made = World(tmp_path_factory.mktemp("world"), cache, patch)
     made.recipe("other")
     return made
 
@@ -246,7 +245,7 @@ def answer_of(result: BuildResult, folder: Path) -> int:
 def test_what_is_built_is_what_was_asked_for(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Real builds whose module tells them apart: each is made, and each is served again for itself alone."""
     name = f"pair{os.getpid()}"
-    world = World(tmp_path / "world", cache / "uv", monkeypatch, name=name, torch=False)
+    world = World(tmp_path / "world", cache, monkeypatch, name=name, torch=False)
     kinds: list[tuple[int, Changed, dict[str, Any]]] = [
         (42, as_it_is, {}),
         (44, other_file("recipes/{name}/a.patch", PATCH.format(name=name, line="#define ANSWER 44")), {}),
