@@ -75,6 +75,8 @@ def check_entry(entry: Entry, wheel: Path, *, scratch: Path | None = None) -> li
             flaws += _inspected(entry, named, Path(folder) / "unpacked")
     except CudabuildError as error:
         flaws.append(error.message)
+    except (LookupError, TypeError, ValueError, OSError) as error:
+        flaws.append(f"it cannot be inspected: {error}")
     return list(dict.fromkeys(flaws))
 
 
@@ -146,7 +148,10 @@ def _fact_flaws(entry: Entry, wheel: Path) -> Iterator[str]:
     if told.get("key") != entry.key:
         yield f"the wheel says that it was made {_made(told)}, under the key {str(told.get('key'))[:12]}"
     version = named[0].partition("/")[0].removesuffix(".dist-info").rpartition("-")[2]
-    for whose, other in (("the entry", entry.version), ("its file name", entry.filename.split("-")[1])):
+    for whose, other in (
+        ("the entry", entry.version),
+        ("its file name", entry.filename.partition("-")[2].partition("-")[0]),
+    ):
         if other != version:
             yield f"the wheel is of version {version}, and {whose} says {other}"
 
