@@ -195,6 +195,13 @@ def test_a_verdict_that_was_edited(stage: Stage) -> None:
     assert "its verdict does not hold together: the grade 'executed' does not follow from it" in said
 
 
+def test_inputs_that_are_none(stage: Stage) -> None:
+    entry = stock(stage.plan, stage.store, stage.folder)
+    nonsense = stage.rewrite(entry, inputs={"targets": 7, "environment": []})
+    assert "its inputs are not those of a key" in stage.warned()
+    assert check_entry(nonsense, stage.store.wheel(entry))
+
+
 def test_a_verdict_about_another_wheel(stage: Stage) -> None:
     stock(stage.plan, stage.store, stage.folder, verdict=verdict_for(stage.plan, "ab" * 32))
     assert "its verdict is about another wheel (sha256 abababababab)" in stage.warned()

@@ -243,7 +243,8 @@ def answer_of(result: BuildResult, folder: Path) -> int:
 
 
 def test_what_is_built_is_what_was_asked_for(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Real builds whose module tells them apart: each is made, and each is served again for itself alone."""
+    """Real builds whose module tells them apart: each is made, and each is served again for itself alone. One whose
+    entry was edited is refused, and made anew."""
     name = f"pair{os.getpid()}"
     world = World(tmp_path / "world", cache, monkeypatch, name=name, torch=False)
     kinds: list[tuple[int, Changed, dict[str, Any]]] = [
@@ -262,3 +263,12 @@ def test_what_is_built_is_what_was_asked_for(tmp_path: Path, cache: Path, monkey
             assert answer_of(result, tmp_path / expected) == value
             assert result.cache == expected
         assert len({result.key for result, _ in results}) == len(kinds)
+
+    refused = results[0][0].entry
+    assert refused is not None
+    world.context().store.amend(refused.model_copy(update={"verdict": {**refused.verdict, "grade": "executed"}}))
+    again = build(world.request(), (), context := world.context())
+    assert (again.cache, answer_of(again, tmp_path / "again")) == ("miss", 42)
+    assert isinstance(context.reporter, Heard)
+    assert "does not hold together" in context.reporter.warnings[0]
+    assert build(world.request(), (), world.context()).cache == "hit"
