@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from buildkit.build.context import Context
 from buildkit.errors import StoreError
 from buildkit.store.model import Entry
-from buildkit.verify.verdict import GRADES, Grade, Stage, Verdict, meets, merged, read_verdict, with_stages
+from buildkit.verify.verdict import Grade, Stage, Verdict, meets, merged, read_verdict, stored_grade, with_stages
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def raise_stored(verdict: Verdict, context: Context) -> list[Raised]:
         if entry.sha256 != verdict.wheel_sha256 or not _comparable(entry, verdict):
             continue
         old, new = read_verdict(entry.verdict), read_verdict(amended(entry, verdict, context).verdict)
-        before: Grade = next((grade for grade in GRADES if grade == entry.verdict.get("grade")), "none")
+        before = stored_grade(entry.verdict)
         if new is not None and (new.grade != before or (old is not None and new.rows != old.rows)):
             found.append(Raised(entry.key, before, new.grade))
     _raise_releases(verdict, context)

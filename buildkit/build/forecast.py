@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from buildkit.build.admit_entry import sound
 from buildkit.build.canary import foresee_canary
 from buildkit.build.context import Context, WouldInstall
 from buildkit.build.lookup import grafts_not_here, superset_of
@@ -48,7 +49,7 @@ def forecast(request: Request, configured: tuple[str, ...], context: Context) ->
 
 
 def _predict(prepared: Prepared, context: Context) -> Prediction:
-    lookup = context.store.get(prepared.key)
+    lookup = sound(prepared.key, context.store)
     if lookup.entry is not None and (other := grafts_not_here(lookup.entry, context)):
         note = f"the stored wheel holds a copy of another {', '.join(other)} than is here"
         return Prediction(outcome="miss", entry=prepared.key, note=note)

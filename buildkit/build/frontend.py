@@ -75,6 +75,8 @@ class Frontend:
     """Whether files that the backend compiles one after the other are compiled side by side."""
     on_hold: Callable[[], bool] = lambda: False
     """Whether the build waits for memory that other builds hold: then it is not stalled."""
+    hidden: Sequence[Path] = ()
+    """Folders that the backend finds empty where it is isolated."""
 
     def requirements(self, config_settings: Mapping[str, str | list[str] | bool]) -> list[str]:
         """What the backend asks for beside build-system.requires (``get_requires_for_build_wheel``)."""
@@ -129,6 +131,7 @@ class Frontend:
                 on_line=self.on_line,
                 on_sample=self.on_sample,
                 on_hold=self.on_hold,
+                hidden=self.hidden,
             )
         except (GuardInterrupted, GuardTerminated) as ended:
             self.report.add(ended.outcome)

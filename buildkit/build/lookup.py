@@ -1,19 +1,21 @@
-"""What the store has for a plan."""
+"""What the store has for a plan, as far as it is what its place in the store says."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from buildkit.build.admit_entry import sound
 from buildkit.build.context import Context
 from buildkit.build.prepare import Prepared
-from buildkit.machine.arch import covers, parse_targets
+from buildkit.errors import CudabuildError
+from buildkit.machine.arch import Target, covers, parse_targets
 from buildkit.machine.identity import content_sha256
 from buildkit.store.model import Entry
 
 
 def stored(prepared: Prepared, context: Context) -> Entry | None:
-    """The entry of a plan's key, or one with more targets; what is damaged is said and passed over."""
-    lookup = context.store.get(prepared.key)
+    """The entry of a plan's key, or one with more targets; what is damaged or refused is said and passed over."""
+    lookup = sound(prepared.key, context.store)
     if lookup.note:
         context.reporter.warn(lookup.note)
     if lookup.entry is not None and (other := grafts_not_here(lookup.entry, context)):
@@ -43,15 +45,27 @@ def grafts_not_here(entry: Entry, context: Context) -> list[str]:
 
 
 def superset_of(prepared: Prepared, context: Context) -> Entry | None:
-    """A sound entry that differs only by holding more targets."""
+    """A sound entry that differs only by holding more targets; one that only seems to be is said and passed over."""
     for candidate in context.store.candidates(prepared.family):
-        if covers(parse_targets(candidate.inputs["targets"]), prepared.survey.targets):
-            entry = _held(context.store.get(candidate.key).entry, context)
-            if entry is not None and not grafts_not_here(entry, context):
-                return entry
+        if candidate.key == prepared.key or not covers(_targets(candidate), prepared.survey.targets):
+            continue
+        lookup = sound(candidate.key, context.store)
+        if lookup.note:
+            context.reporter.warn(lookup.note)
+        entry = _held(lookup.entry, context)
+        if entry is not None and not grafts_not_here(entry, context):
+            return entry
     return None
 
 
 def _held(entry: Entry | None, context: Context) -> Entry | None:
     """The entry, its wheel kept for as long as this command runs; None if it was cleared away just now."""
     return entry if entry is not None and context.store.hold(entry) else None
+
+
+def _targets(candidate: Entry) -> tuple[Target, ...]:
+    """What an entry says that it was made for; whether it may be believed is asked afterwards."""
+    try:
+        return parse_targets(candidate.inputs["targets"])
+    except (LookupError, TypeError, ValueError, AttributeError, CudabuildError):
+        return ()

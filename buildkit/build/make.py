@@ -99,7 +99,7 @@ def _check_shared(prepared: Prepared, context: Context) -> None:
 
 def _watch(prepared: Prepared, context: Context, frontend: Frontend) -> Unguarded | None:
     """Where the guard cannot isolate the build: the record of what it must not change."""
-    if isolates(frontend.writable, frontend.protected):
+    if isolates(frontend.writable, frontend.protected, frontend.hidden):
         return None
     context.reporter.note("no namespaces here: what the build must not change is checked afterwards instead")
     view = Path(frontend.environment["CUDA_HOME"]) if prepared.device == "cuda" else None
@@ -203,6 +203,7 @@ def _frontend(
         scratch=folder / "tmp",
         writable=[folder / "src", folder / "tmp", folder / "home", folder / "out", objects_folder(folder)],
         protected=protected_places(prepared, context),
+        hidden=context.places.hidden,
         timeout=plan.timeout,
         stall=plan.stall_timeout or None,
         on_line=on_line,

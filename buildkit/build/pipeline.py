@@ -247,7 +247,7 @@ def _make_and_prove(prepared: Prepared, context: Context, result: BuildResult) -
         subject = replace(Subject.of(prepared), canary=result.canary)
         complete_releases(context.store)
         with named(made.wheel, context.store, _waiting(context)) as wheel:
-            proof = prove(wheel, subject, context, built=made.seconds, log=result.log)
+            proof = prove(wheel, subject, context, built=made.seconds, log=result.log, guard=result.guard)
             verdict = _proven(proof, result)
             return keep(prepared, replace(made, wheel=wheel), verdict, result, context)
 
@@ -272,7 +272,8 @@ def _prove_again(entry: Entry, subject: Subject, context: Context) -> Proof:
     """The stages over a stored wheel, under its own name (a wheel's name says what it is)."""
     context.places.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="prove-", dir=context.places.work) as scratch:
-        return prove(context.store.hand_out(entry, Path(scratch)), subject, context, built=entry.seconds)
+        wheel = context.store.hand_out(entry, Path(scratch))
+        return prove(wheel, subject, context, built=entry.seconds, guard=entry.guard)
 
 
 def _proven(proof: Proof, result: BuildResult) -> Verdict:

@@ -38,6 +38,11 @@ class Places:
         return self.cache / "store"
 
     @property
+    def hidden(self) -> tuple[Path, ...]:
+        """What no build may even see: a wheel made from other builds' wheels would not be what its key says."""
+        return (self.store, self.wheels)
+
+    @property
     def sources(self) -> Path:
         """Fetched sources, as they came."""
         return self.cache / "sources"

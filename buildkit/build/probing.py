@@ -209,6 +209,7 @@ def _run(
                 scratch=None,
                 on_line=lines.append,
                 on_sample=partial(_limited, limit, unwanted),
+                hidden=context.places.hidden,
             )
     except ProbeFailed as error:
         error.evidence = f"it was at {read_answer(answer).step}"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from buildkit.build.borrow import Loan, make_links
 from buildkit.build.context import Context
@@ -15,6 +15,7 @@ from buildkit.build.environment import make_proof_environment
 from buildkit.build.prepare import Prepared
 from buildkit.diagnose.first import tail
 from buildkit.errors import CudabuildError
+from buildkit.guard.protocol import SOURCES
 from buildkit.machine.arch import Target
 from buildkit.machine.gpus import Gpu
 from buildkit.machine.interpreter import Interpreter
@@ -104,11 +105,19 @@ def driver_missing(verdict: Verdict) -> bool:
     return any(stage.name == "import" and stage.outcome == "not-executed" for stage in verdict.stages)
 
 
-def prove(wheel: Path, subject: Subject, context: Context, *, built: float | None, log: Path | None = None) -> Proof:
+def prove(
+    wheel: Path,
+    subject: Subject,
+    context: Context,
+    *,
+    built: float | None,
+    log: Path | None = None,
+    guard: Mapping[str, Any] | None = None,
+) -> Proof:
     """Run all stages; failures come back in the proof, with the stages that were reached.
 
-    ``built`` is what the build took (seconds), None for a wheel that was not built just now. ``log`` is the
-    build's log, where a CPU-only wheel finds its reason.
+    ``built`` is what the build took (seconds), None for a wheel that was not built just now, ``guard`` what held it.
+    ``log`` is the build's log, where a CPU-only wheel finds its reason.
     """
     recorder = Recorder()
     error: CudabuildError | None = None
@@ -116,7 +125,7 @@ def prove(wheel: Path, subject: Subject, context: Context, *, built: float | Non
         recorder.stages.append(subject.canary.stage)
     if built is not None:
         asked = {"reason": subject.device_reason} if subject.device_reason else {}
-        recorder.passed("build", built, {"device": subject.device, **asked})
+        recorder.passed("build", built, {"device": subject.device, **asked, **_sources(guard)})
     context.places.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="proof-", dir=context.places.work) as scratch:
         try:
@@ -141,6 +150,11 @@ def _verdict(subject: Subject, stages: Sequence[Stage], *, wheel_sha256: str) ->
         recipe_sha256=subject.loaded.sha256,
         probe_sha256=subject.probe_sha256,
     )
+
+
+def _sources(guard: Mapping[str, Any] | None) -> dict[str, str]:
+    """Whether the package's own code was kept from the store while the wheel was made, where that is known."""
+    return {"sources": found} if (found := SOURCES.get((guard or {}).get("isolation", ""))) else {}
 
 
 def not_built(subject: Subject, canary: Stage) -> Verdict:

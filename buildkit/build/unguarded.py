@@ -40,7 +40,7 @@ State = tuple[int, int, int, int, int]
 """Mode, size, modification time, inode, and the change time of a file that has one name only."""
 
 
-def isolates(writable: Sequence[Path], protected: Sequence[Path]) -> bool:
+def isolates(writable: Sequence[Path], protected: Sequence[Path], hidden: Sequence[Path]) -> bool:
     """Whether the guard can give a command its own view of the file system here: asked by running one."""
     with Path(os.devnull).open("wb") as log:
         outcome = run_guarded(
@@ -55,6 +55,7 @@ def isolates(writable: Sequence[Path], protected: Sequence[Path]) -> bool:
             scratch=None,
             on_line=lambda _line: None,
             on_sample=lambda _sample: None,
+            hidden=hidden,
         )
     return outcome.isolation == "namespace"
 

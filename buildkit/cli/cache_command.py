@@ -28,7 +28,10 @@ def path_command(entry: str | None) -> int:
     if entry is None:
         answer(str(context.places.cache))
         return 0
+    from buildkit.build.admit_entry import require_sound
+
     found = context.store.find(entry)
+    require_sound(found, context.store)
     context.hold(context.places.wheels / found.key[:16])
     answer(str(context.store.hand_out(found, context.places.wheels / found.key[:16])))
     return 0
@@ -39,6 +42,7 @@ def path_command(entry: str | None) -> int:
 def list_command(as_json: bool) -> int:
     """List the stored wheels, newest first, and what else the cache holds."""
     from buildkit.build.contents import cache_contents
+    from buildkit.verify.verdict import stored_grade
 
     context = make_context(Asked.read({}), Silent())
     entries = list(context.store.entries())
@@ -49,7 +53,9 @@ def list_command(as_json: bool) -> int:
         return 0
     for entry in entries:
         targets = ";".join(entry.inputs["targets"]) or "cpu"
-        answer(f"{entry.key[:12]}  {entry.verdict['grade']:9} {entry.size >> 10:8} KiB  {targets:18} {entry.filename}")
+        answer(
+            f"{entry.key[:12]}  {stored_grade(entry.verdict):9} {entry.size >> 10:8} KiB  {targets:18} {entry.filename}"
+        )
     for other in others:
         answer(f"{other['kind']:12} {other['name']}")
     if not entries:
@@ -77,9 +83,11 @@ def show_command(entry: str, as_json: bool) -> int:
 @command.command("verify", epilog=examples("cudabuild cache verify", "cudabuild cache verify --json"))
 @json_option
 def verify_command(as_json: bool) -> int:
-    """Read every stored byte and name what is not as it was written."""
+    """Read every stored byte, open every wheel, and name what is not as it was written or not what it says."""
+    from buildkit.build.admit_entry import verify_entries
+
     context = make_context(Asked.read({}), Silent())
-    problems = context.store.verify_all()
+    problems = verify_entries(context.store)
     count = sum(1 for _ in context.store.entries())
     if as_json:
         found = [{"key": p.key, "path": p.path, "text": p.text} for p in problems]
@@ -96,6 +104,8 @@ for each in (gc_command, export_command, import_command, key_group):
 
 
 def _entry_object(entry: Any) -> dict[str, Any]:
+    from buildkit.verify.verdict import stored_grade
+
     return {
         "key": entry.key,
         "recipe": entry.recipe,
@@ -107,5 +117,5 @@ def _entry_object(entry: Any) -> dict[str, Any]:
         "size": entry.size,
         "targets": entry.inputs["targets"],
         "torch": entry.inputs["torch"].split(" ")[0],
-        "grade": entry.verdict["grade"],
+        "grade": stored_grade(entry.verdict),
     }

@@ -30,6 +30,7 @@ from buildkit.cli.doctor_schema import (
     WindowsObject,
 )
 from buildkit.cli.output import SCHEMA
+from buildkit.guard.protocol import SOURCES
 from buildkit.machine.windows import wslconfig
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from buildkit.build.doctor.notes import Note
     from buildkit.build.doctor.seen import Seen
     from buildkit.build.doctor.subject import Subject
+    from buildkit.guard.tier import Tier
     from buildkit.machine.solver.answer import Advice
 
 
@@ -148,8 +150,17 @@ def _machine(seen: Seen, judged: Judged) -> MachineObject:
             detail=seen.index.reach.detail,
             slow=seen.index.reach.slow,
         ),
-        guard=TierObject(containment=seen.tier.containment, isolation=seen.tier.isolation, note=seen.tier.note),
+        guard=_tier(seen.tier),
         windows=_windows(seen),
+    )
+
+
+def _tier(tier: Tier) -> TierObject:
+    return TierObject(
+        containment=tier.containment,
+        isolation=tier.isolation,
+        sources=SOURCES[tier.isolation] if tier.isolation else None,
+        note=tier.note,
     )
 
 

@@ -28,8 +28,8 @@ _TIERS = {
     "subreaper": "no cgroup and no namespace: a build's processes are swept up one by one",
 }
 _SANDBOX = {
-    "namespace": "sandbox: all but its own folders is read-only to it",
-    "none": "no sandbox: it may write wherever you may",
+    "namespace": "sandbox: all but its own folders is read-only to it, and the store hidden from it",
+    "none": "no sandbox, sources trusted: it may write wherever you may",
 }
 
 

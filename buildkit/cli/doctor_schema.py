@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, TypeAdapter
 
 from buildkit.cli.json_model import EarlyFailure, JsonModel, SchemaNumber, open_schema
-from buildkit.guard.protocol import Containment, Isolation
+from buildkit.guard.protocol import Containment, Isolation, Sources
 from buildkit.machine.solver.answer import Kind, Tool, Verdict
 from buildkit.machine.solver.host import Place
 from buildkit.source.reach import ReachOutcome
@@ -124,6 +124,9 @@ class TierObject(JsonModel):
 
     containment: Containment | None = Field(description="What holds its processes; null where that is not known.")
     isolation: Isolation | None = Field(description="`namespace`: it cannot write outside of its own folders.")
+    sources: Sources | None = Field(
+        description="`isolated`: a build does not see the store; `trusted`: nothing keeps its code from writing there."
+    )
     note: str = Field(description="Why it is not known.")
 
 

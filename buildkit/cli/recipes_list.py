@@ -58,10 +58,11 @@ def _grades() -> dict[str, str]:
     """The newest grade by recipe. A store that cannot be read has none: the list does not need it."""
     from buildkit.build.places import Places
     from buildkit.store.store import Store
+    from buildkit.verify.verdict import stored_grade
 
     asked = Asked.read({})
     found: dict[str, str] = {}
     with contextlib.suppress(StoreError):
         for entry in Store(Places(cache_folder(asked.settings, asked.environ)).store).entries():
-            found.setdefault(entry.recipe, str(entry.verdict.get("grade", "")))
+            found.setdefault(entry.recipe, stored_grade(entry.verdict))
     return found

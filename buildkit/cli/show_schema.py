@@ -9,12 +9,13 @@ from pydantic import Field, TypeAdapter
 
 from buildkit.cli.json_model import EarlyFailure, JsonModel, SchemaNumber, Sha256, open_schema
 from buildkit.cli.output import SCHEMA
-from buildkit.verify.verdict import Grade, Verdict, read_verdict
+from buildkit.verify.verdict import Grade, Verdict, is_current, read_verdict, stored_grade
 
 if TYPE_CHECKING:
     from buildkit.store.model import Entry
 
 OLDER = "it was proven by an older cudabuild: the next build or verify on it proves it again"
+BROKEN = "the stored verdict does not hold together: the entry is refused, and the next build makes the wheel anew"
 
 
 class EntryObject(JsonModel):
@@ -58,7 +59,7 @@ def entry_object(entry: Entry) -> EntryObject:
         seconds=entry.seconds,
         targets=entry.inputs["targets"],
         torch=str(entry.inputs["torch"]).split(" ", maxsplit=1)[0],
-        grade=entry.verdict.get("grade", "none"),
+        grade=stored_grade(entry.verdict),
         inputs=entry.inputs,
         verdict=verdict,
         note="" if verdict else _why_none(entry),
@@ -79,4 +80,6 @@ def _why_none(entry: Entry) -> str:
     from buildkit.build.foreign import UNPROVEN
 
     origin = entry.verdict.get(UNPROVEN)
-    return f"{UNPROVEN} {origin} and not proven here yet: the next build that wants it does so" if origin else OLDER
+    if origin:
+        return f"{UNPROVEN} {origin} and not proven here yet: the next build that wants it does so"
+    return BROKEN if is_current(entry.verdict) else OLDER

@@ -14,6 +14,10 @@ from typing import Literal
 Reason = Literal["exited", "timeout", "stalled", "interrupted", "terminated"]
 Containment = Literal["cgroup", "namespace", "subreaper"]
 Isolation = Literal["namespace", "none"]
+Sources = Literal["isolated", "trusted"]
+
+SOURCES: dict[Isolation, Sources] = {"namespace": "isolated", "none": "trusted"}
+"""What an isolation means for a source's own code: ``trusted``, nothing kept it from reading and writing the store."""
 
 END = b"end\n"
 

@@ -69,9 +69,10 @@ def supervisor_command(
     protected: Sequence[Path],
     scratch: Path | None,
     containment: Containment | None = None,
+    hidden: Sequence[Path] = (),
 ) -> list[str]:
     """The words that start the supervisor; with ``writable`` None it isolates nothing. ``containment``: no other."""
-    rules = () if writable is None else isolation_rules(writable, protected)
+    rules = () if writable is None else isolation_rules(writable, protected, hidden=hidden)
     return [
         str(program),
         f"--control={control}",
@@ -93,6 +94,7 @@ def start_supervisor(
     writable: Sequence[Path] | None,
     protected: Sequence[Path],
     scratch: Path | None,
+    hidden: Sequence[Path] = (),
 ) -> Running:
     """Start it in a session of its own, with nothing of ours open in it but its socket and the output pipe."""
     containment = wanted_containment()
@@ -110,6 +112,7 @@ def start_supervisor(
             protected=protected,
             scratch=scratch.absolute() if scratch is not None else None,
             containment=containment,
+            hidden=hidden,
         )
         process = subprocess.Popen(
             words,

@@ -50,6 +50,7 @@ def run_guarded(
     on_line: Callable[[str], None],
     on_sample: Callable[[Sample], None],
     on_hold: Callable[[], bool] = lambda: False,
+    hidden: Sequence[Path] = (),
 ) -> Outcome:
     """Run a command to its end and end everything it started; return how it went.
 
@@ -57,7 +58,7 @@ def run_guarded(
     or carriage return) to ``on_line``. ``deadline`` is a time of ``time.monotonic``; after ``stall`` seconds without
     output and without processor time the command counts as stalled, unless ``on_hold`` says that it waits for memory.
     Where namespaces are permitted it sees a read-only file system but for ``writable``, devices and the temporary
-    folders; ``protected`` folders are read-only there too.
+    folders; ``protected`` folders are read-only there too, and ``hidden`` ones appear empty.
     With ``writable`` None it writes wherever its user may: for a person's own program, not for a package's build.
     When it is ended before its time, large files below ``writable`` that it was just writing are removed.
     ``scratch`` is removed by the supervisor if this process dies meanwhile; else it is the caller's to remove.
@@ -67,7 +68,9 @@ def run_guarded(
     :class:`GuardTerminated` once everything has ended. An exception of a callback ends everything, too.
     """
     with guarding() as watch:
-        running = start_supervisor(command, cwd=cwd, env=env, writable=writable, protected=protected, scratch=scratch)
+        running = start_supervisor(
+            command, cwd=cwd, env=env, writable=writable, protected=protected, scratch=scratch, hidden=hidden
+        )
         loop = GuardLoop(
             running, watch, log=log, on_line=on_line, on_sample=on_sample, on_hold=on_hold, writable=writable or ()
         )

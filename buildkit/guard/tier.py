@@ -28,11 +28,13 @@ class Tier:
 
 def permitted_tier(environ: Mapping[str, str], patience: float) -> Tier:
     """Start the supervisor on a program that ends at once. ``patience`` in seconds. Never raises, compiles nothing."""
-    if existing_supervisor() is None:
+    supervisor = existing_supervisor()
+    if supervisor is None:
         return Tier(None, None, "not known before the first build: the supervisor is not compiled yet")
     try:
+        some = [supervisor.parent]  # what a build could not hide could not be hidden here either
         running = start_supervisor(
-            [_PROGRAM], cwd=Path("/"), env=dict(environ), writable=(), protected=(), scratch=None
+            [_PROGRAM], cwd=Path("/"), env=dict(environ), writable=(), protected=(), scratch=None, hidden=some
         )
         with running:
             return _told(running, time.monotonic() + patience)

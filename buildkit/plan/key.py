@@ -80,13 +80,23 @@ def canonical(value: Mapping[str, Any]) -> bytes:
 
 def key_of(inputs: KeyInputs) -> str:
     """The key: 64 hexadecimal digits."""
-    return hashlib.sha256(canonical(inputs.as_dict())).hexdigest()
+    return key_of_fields(inputs.as_dict())
+
+
+def key_of_fields(values: Mapping[str, Any]) -> str:
+    """The key of fields as an entry holds them, an older cudabuild's too. ValueError for what JSON has no word for."""
+    return hashlib.sha256(canonical(values)).hexdigest()
 
 
 def family_of(inputs: KeyInputs) -> str:
     """The key without its targets: entries of one family differ by their target sets only."""
-    rest = {name: value for name, value in inputs.as_dict().items() if name not in {"targets", "environment"}}
-    environment = {k: v for k, v in inputs.environment.items() if k not in TARGET_VARIABLES}
+    return family_of_fields(inputs.as_dict())
+
+
+def family_of_fields(values: Mapping[str, Any]) -> str:
+    """The same of fields as an entry holds them."""
+    rest = {name: value for name, value in values.items() if name not in {"targets", "environment"}}
+    environment = {k: v for k, v in values["environment"].items() if k not in TARGET_VARIABLES}
     return hashlib.sha256(canonical({**rest, "environment": environment})).hexdigest()
 
 

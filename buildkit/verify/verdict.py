@@ -20,6 +20,9 @@ Outcome = Literal["passed", "failed", "not-executed"]
 StageName = Literal["canary", "build", "audit", "import", "smoke", "probe", "app"]
 GRADES: tuple[Grade, ...] = ("none", "built", "audited", "imported", "executed")
 
+SCHEMA = 2
+"""1 knew no rows, and took a passed smoke stage for "executed"."""
+
 _CHAIN: tuple[tuple[StageName, Grade], ...] = (("build", "built"), ("audit", "audited"), ("import", "imported"))
 _BEFORE = ("canary", "build")
 """Stages of making a wheel: a proof that is done later does not have them."""
@@ -43,7 +46,6 @@ class Verdict(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
 
-    # 1 knew no rows, and took a passed smoke stage for "executed".
     schema_: Literal[2] = Field(default=2, alias="schema", description="Version of the verdict: 2.")
     grade: Grade = Field(
         description="`none`, `built`, `audited`, `imported` or `executed`: it follows from the stages."
@@ -129,6 +131,20 @@ def read_verdict(value: Mapping[str, Any]) -> Verdict | None:
         return Verdict.model_validate(value)
     except (ValidationError, LookupError, TypeError, ValueError):
         return None
+
+
+def is_current(value: Mapping[str, Any]) -> bool:
+    """Whether a stored verdict says that it is of this schema: one that does and cannot be read is no older one."""
+    return value.get("schema") == SCHEMA
+
+
+def stored_grade(value: Mapping[str, Any]) -> Grade:
+    """The grade that a stored verdict is worth telling people: what it said in an older schema, ``none`` where it does
+    not hold together."""
+    verdict = read_verdict(value)
+    if verdict is not None or is_current(value):
+        return verdict.grade if verdict is not None else "none"
+    return next((grade for grade in GRADES if grade == value.get("grade")), "none")
 
 
 def merged(old: Verdict, new: Verdict) -> Verdict:

@@ -1,10 +1,11 @@
 /* A private view of the file system in which only the writable rules can be written to.
  *
  * root: a mount namespace. Anyone else: a user namespace in which the own ids mean themselves, and a mount namespace
- * in it. Each rule's path becomes a mount of its own (bound onto itself), then every mount whose innermost rule is
- * not a writable one is set read-only. Nothing that was read-only before is ever made writable. */
+ * in it. Each rule's path becomes a mount of its own (bound onto itself; of a hidden one an empty file system), then
+ * every mount whose innermost rule is not a writable one is set read-only. Nothing that was read-only before is ever made writable. */
 #include "supervisor.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -101,7 +102,27 @@ static int set_all_read_only(const struct rule *rules, size_t count)
     return result;
 }
 
-/* Asks the kernel, rather than trusting the steps: the root and every read-only rule must be read-only now. */
+static int cover(const struct rule *rule)
+{
+    if (rule->hidden)
+        return mount("none", rule->path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,mode=0555");
+    return mount(rule->path, rule->path, NULL, MS_BIND | MS_REC, NULL);
+}
+
+static bool is_empty(const char *path)
+{
+    DIR *folder = opendir(path);
+    if (folder == NULL)
+        return false;
+    int names = 0;
+    while (readdir(folder) != NULL)
+        names++;
+    closedir(folder);
+    return names == 2; /* itself and the one above */
+}
+
+/* Asks the kernel, rather than trusting the steps: the root and every read-only rule must be read-only now, and what is
+ * hidden must be empty. */
 static int check(const struct rule *rules, size_t count)
 {
     struct statvfs answer;
@@ -109,6 +130,9 @@ static int check(const struct rule *rules, size_t count)
         return -1;
     for (size_t i = 0; i < count; i++)
         if (!rules[i].writable && (statvfs(rules[i].path, &answer) != 0 || (answer.f_flag & ST_RDONLY) == 0))
+            return -1;
+    for (size_t i = 0; i < count; i++)
+        if (rules[i].hidden && !is_empty(rules[i].path))
             return -1;
     return 0;
 }
@@ -144,7 +168,7 @@ int isolate(const struct rule *rules, size_t count, const struct ids *ids, bool 
     if (enter_namespaces(ids, apart) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
         return -1;
     for (size_t i = 0; i < count; i++)
-        if (mount(rules[i].path, rules[i].path, NULL, MS_BIND | MS_REC, NULL) != 0)
+        if (cover(&rules[i]) != 0)
             return -1;
     if (apart && mount_proc() != 0)
         return -1;

@@ -9,7 +9,7 @@ static const struct option LONG_OPTIONS[] = {
     {"control", required_argument, NULL, 'c'}, {"parent", required_argument, NULL, 'p'},
     {"directory", required_argument, NULL, 'd'}, {"scratch", required_argument, NULL, 's'},
     {"containment", required_argument, NULL, 't'}, {"read-only", required_argument, NULL, 'r'},
-    {"writable", required_argument, NULL, 'w'}, {NULL, 0, NULL, 0},
+    {"writable", required_argument, NULL, 'w'}, {"hidden", required_argument, NULL, 'h'}, {NULL, 0, NULL, 0},
 };
 
 static _Noreturn void refuse(const char *why)
@@ -18,7 +18,7 @@ static _Noreturn void refuse(const char *why)
             "cudabuild-supervisor: %s\n"
             "usage: cudabuild-supervisor --control FD --parent PID [--directory DIR] [--scratch DIR]\n"
             "           [--containment any|cgroup|namespace|subreaper]\n"
-            "           [--read-only PATH | --writable PATH]... -- COMMAND [ARGUMENT]...\n"
+            "           [--read-only PATH | --writable PATH | --hidden PATH]... -- COMMAND [ARGUMENT]...\n"
             "cudabuild starts this program; it is of no use by itself.\n",
             why);
     exit(2);
@@ -60,9 +60,11 @@ struct options parse_options(int argc, char **argv)
         case 't': options.tier = tier(optarg); break;
         case 'r':
         case 'w':
+        case 'h':
             if (optarg[0] != '/')
                 refuse("a rule's path must be absolute");
-            rules[options.rule_count++] = (struct rule){.path = optarg, .writable = option == 'w'};
+            rules[options.rule_count++] =
+                (struct rule){.path = optarg, .writable = option == 'w', .hidden = option == 'h'};
             break;
         default: refuse("unknown option");
         }

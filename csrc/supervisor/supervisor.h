@@ -20,6 +20,7 @@
 struct rule {
     const char *path; /* absolute, links resolved, existing */
     bool writable;
+    bool hidden; /* a folder: an empty one lies over it */
 };
 
 /* Which containment is wanted. ANY: the best there is. Any other: that one, or the command is not run. */
@@ -74,7 +75,8 @@ int cgroup_join(const struct cgroup *group);    /* moves the calling process int
 void cgroup_kill(const struct cgroup *group);   /* SIGKILL to all in it, forks under way included */
 void cgroup_remove(struct cgroup *group);       /* once it is empty */
 
-/* isolate.c: a private mount namespace, read-only but for the writable rules (without any: as it was). `apart`: this
+/* isolate.c: a private mount namespace, read-only but for the writable rules, without what the hidden ones name
+ * (without any: as it was). `apart`: this
  * process is the first of a pid namespace, and gets the /proc that belongs to it. 0: complete. -1: not permitted here
  * or not complete, and this process must not run the command. */
 int isolate(const struct rule *rules, size_t count, const struct ids *ids, bool apart);

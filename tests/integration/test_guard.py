@@ -421,7 +421,7 @@ def test_an_ignored_signal_stays_ignored() -> None:
 # Isolation.
 
 ATTACK = r"""
-protected=$1 writable=$2
+protected=$1 writable=$2 hidden=$3
 { echo changed >> $protected/torch.py; } 2>&1
 top=${protected%/*/*}
 mv $top $top.moved 2>/dev/null && mv $top.moved $top && echo renamed
@@ -432,23 +432,28 @@ mount -o remount,rw,bind $protected 2>/dev/null && echo undone
 umount -l $protected 2>/dev/null && echo undone
 unshare -Urm mount -o remount,rw,bind $protected 2>/dev/null && echo undone
 { echo changed >> /proc/1/root$protected/torch.py; } 2>/dev/null && echo undone
+umount -l $hidden 2>/dev/null
+unshare -Urm umount -l $hidden 2>/dev/null
+for place in $hidden /proc/1/root$hidden; do echo "seen $(ls -A $place 2>/dev/null)"; done
+echo changed > $hidden/new 2>/dev/null
 exit 0
 """
 
 
 @pytest.mark.parametrize("ordinary", [True, False])
 def test_protected_folders_cannot_be_written_to(guarded: Guarded, ordinary: bool) -> None:
-    protected, writable = guarded.folder / "env/torch", guarded.folder / "env/build"
-    for path in (protected, writable):
+    protected, writable, hidden = (guarded.folder / "env" / name for name in ("torch", "build", "store"))
+    for path in (protected, writable, hidden):
         path.mkdir(parents=True)
         path.chmod(0o777)
     protected.parent.chmod(0o777)
     (protected / "torch.py").write_text("as it was")
     (protected / "torch.py").chmod(0o666)
+    (hidden / "wheel").write_text("another build's")
 
     def work() -> tuple[Outcome, list[str]]:
-        command = ("sh", "-c", ATTACK, "attack", str(protected), str(writable))
-        return guarded.run(*command, protected=[protected], writable=[writable]), guarded.lines
+        command = ("sh", "-c", ATTACK, "attack", str(protected), str(writable), str(hidden))
+        return guarded.run(*command, protected=[protected], writable=[writable], hidden=[hidden]), guarded.lines
 
     outcome, lines = Forked(work, ordinary=ordinary).result()
     assert outcome.returncode == 0, lines
@@ -460,6 +465,8 @@ def test_protected_folders_cannot_be_written_to(guarded: Guarded, ordinary: bool
         assert "NoNewPrivs:\t1" in lines
         assert "CapEff:\t0000000000000000" in lines or user == 0
         assert (protected / "torch.py").read_text() == "as it was"
+        assert [line for line in lines if line.startswith("seen")] == ["seen "] * 2
+        assert [path.name for path in hidden.iterdir()] == ["wheel"]
     else:  # and the caller has been told so
         assert "changed" in (protected / "torch.py").read_text()
     assert (writable / "new").read_text() == "changed\n"

@@ -24,6 +24,7 @@ from buildkit.verify.verdict import (
     meets,
     merged,
     read_verdict,
+    stored_grade,
     valid_here,
 )
 
@@ -131,6 +132,17 @@ def test_a_verdict_whose_evidence_is_garbage_is_none() -> None:
     assert read_verdict(facts) is not None
     facts["stages"][1]["evidence"] = {"objects": [{"path": "x"}]}
     assert read_verdict(facts) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "grade"),
+    [({}, "built"), ({"grade": "executed"}, "none"), ({"schema": 1, "grade": "imported"}, "imported"),
+     ({"schema": 1, "grade": "splendid"}, "none")],
+)  # fmt: skip
+def test_the_grade_told_of_a_stored_verdict_is_not_the_one_that_somebody_wrote(
+    changes: dict[str, Any], grade: Grade
+) -> None:
+    assert stored_grade({**verdict(BUILD).model_dump(by_alias=True), **changes}) == grade
 
 
 def test_a_verdict_survives_its_json() -> None:
