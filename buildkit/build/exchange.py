@@ -131,9 +131,10 @@ def _taken(
 
 def _judged(wheel: Path, entry: Entry | None, release: Release | None, store: Store, kept: Entry | None) -> Imported:
     try:
-        check_wheel(wheel, entry, release)
         if entry is not None:
             check_entry(entry)
+        check_wheel(wheel, entry, release)
+        if entry is not None:
             here = store.get(entry.key).entry
             if here is not None and here.sha256 != entry.sha256:
                 return Imported(wheel.name, "refused", f"this store has another wheel under key {entry.key[:12]}")

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from buildkit.build.admit_entry import quick_flaws
 from buildkit.build.context import Context
 from buildkit.errors import CudabuildError, NoSuchBuild, StoreError, VerificationFailed
 from buildkit.plan.key import KeyInputs, family_of, key_of
@@ -50,6 +51,8 @@ def check_wheel(path: Path, entry: Entry | None, release: Release | None) -> Non
     version = entry.version if entry is not None else release.version if release is not None else wheel.version
     if wheel.version != version:
         raise _lie(path.name, f"it is version {wheel.version}", f"announced: {version}")
+    if entry is not None and (flaws := quick_flaws(entry, path)):
+        raise _lie(path.name, flaws[0], "\n".join(flaws[1:]))
     if release is not None:
         found = hashlib.sha256(wheel.metadata.encode("utf-8")).hexdigest()
         if wheel.name != release.project or release.metadata_sha256 != found:

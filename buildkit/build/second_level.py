@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -38,18 +38,18 @@ class SharedStores:
     """Where entries came from, by key."""
     _failed: bool = field(default=False, init=False)
 
-    def bring(self, prepared: Prepared, context: Context) -> Entry | None:
+    def bring(self, prepared: Prepared, context: Context, here: Callable[[], Entry | None]) -> Entry | None:
         """The entry of a plan, or one with more targets, now in this store; None where there is none to be used.
 
         What stands against it is said, and the build goes on without. The stored verdict is kept only if a trusted
-        key has signed it.
+        key has signed it. ``here`` asks this store: another command may have brought it meanwhile.
         """
         if self._failed:
             return None
         try:
             # One at a time for a key: the next one finds it here.
             with context.store.lock(f"{prepared.key[:100]}-shared"), self._opened(context) as shared:
-                return context.store.get(prepared.key).entry or self._brought(shared, prepared, context)
+                return here() or self._brought(shared, prepared, context)
         except (SharedStoreFailed, BadBundle, BadSignature, ForeignLies, UnsafeWheel) as error:
             self._failed = True
             evidence = f" ({error.evidence})" if error.evidence else ""

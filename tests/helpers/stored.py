@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import zipfile
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from buildkit.build.final import FACTS_FILE
 from buildkit.plan.key import KeyInputs, family_of, key_of
 from buildkit.store.model import Entry
 from buildkit.store.release import Release
 
 
-def wheel_of(folder: Path, number: int) -> Path:
-    """A sound wheel ``sample 1.NUMBER``; the same number gives the same bytes."""
+def wheel_of(folder: Path, number: int, inputs: KeyInputs | None = None) -> Path:
+    """A sound wheel ``sample 1.NUMBER`` that says it was made under a key; the same number gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"sample-1.{number}.dist-info"
     files = {
         "sample.py": f"NUMBER = {number}\n" * 500,
         f"{stem}/METADATA": f"Metadata-Version: 2.1\nName: sample\nVersion: 1.{number}\n",
+        f"{stem}/{FACTS_FILE}": json.dumps({"key": key_of(inputs or inputs_of(number))}),
         f"{stem}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     record = ""

@@ -57,8 +57,10 @@ class Here:
         self.store = Store(self.places.store)
         self.offline = False
 
-    def bring(self, place: str, number: int = 1, *, trusted: tuple[str, ...] = (), targets: str = "") -> Entry | None:
-        inputs = inputs_of(number, **({"targets": targets.split(";")} if targets else {}))
+    def bring(
+        self, place: str, number: int = 1, *, trusted: tuple[str, ...] = (), targets: str = "", glibc: str = ""
+    ) -> Entry | None:
+        inputs = inputs_of(number, glibc=glibc, **({"targets": targets.split(";")} if targets else {}))
         plan = SimpleNamespace(
             key=key_of(inputs), family=family_of(inputs), survey=SimpleNamespace(targets=parse_targets(inputs.targets))
         )
@@ -67,7 +69,8 @@ class Here:
             store=self.store, places=self.places, reporter=self.heard, offline=self.offline, index=index
         )
         shared = SharedStores(place, trusted, Path("/"))
-        return shared.bring(cast(Prepared, plan), cast(Context, context))
+        own = self.store.get(plan.key)
+        return shared.bring(cast(Prepared, plan), cast(Context, context), lambda: own.entry)
 
 
 @pytest.fixture
@@ -118,9 +121,9 @@ def test_nothing_there(here: Here, other: Store) -> None:
 
 def test_one_with_more_targets(here: Here, tmp_path: Path) -> None:
     store = Store(tmp_path / "wide")
-    wheel = wheel_of(tmp_path / "made", 1)
     for targets in (["12.0"], ["8.6", "12.0"]):
         inputs = inputs_of(1, targets=targets)
+        wheel = wheel_of(tmp_path / "made", 1, inputs)
         store.put(wheel, entry_of(wheel, 1, key=key_of(inputs), family=family_of(inputs), inputs=inputs.as_dict()))
     entry = here.bring(str(store.root), targets="8.6")
     assert entry is not None
@@ -178,8 +181,8 @@ def test_over_http_signed(here: Here, other: Store, monkeypatch: pytest.MonkeyPa
 
 def test_over_http_one_with_more_targets(here: Here, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     store = Store(tmp_path / "wide")
-    wheel = wheel_of(tmp_path / "made", 1)
     inputs = inputs_of(1, targets=["8.6", "12.0"])
+    wheel = wheel_of(tmp_path / "made", 1, inputs)
     store.put(wheel, entry_of(wheel, 1, key=key_of(inputs), family=family_of(inputs), inputs=inputs.as_dict()))
     with served(store, monkeypatch) as address:
         assert here.bring(address, targets="12.0") is not None
@@ -221,9 +224,17 @@ def test_offline_asks_no_server(here: Here) -> None:
     assert "--offline" in here.heard.warnings[0]
 
 
-def _lying(monkeypatch: pytest.MonkeyPatch, store: Store, **changes: Any) -> None:
+def _lying(store: Store, **changes: Any) -> None:
     (entry,) = store.entries()
-    (store.root / "entries" / f"{entry.key}.json").write_bytes(entry.model_copy(update=changes).as_bytes())
+    lie = entry.model_copy(update=changes)
+    (store.root / "entries" / f"{entry.key}.json").unlink()
+    (store.root / "entries" / f"{lie.key}.json").write_bytes(lie.as_bytes())
+
+
+def of_another_key() -> dict[str, Any]:
+    """Key and inputs that fit each other, beside a wheel that was made from others."""
+    inputs = inputs_of(1, glibc="9.99")
+    return {"key": key_of(inputs), "family": family_of(inputs), "inputs": inputs.as_dict()}
 
 
 @pytest.mark.parametrize(
@@ -231,16 +242,16 @@ def _lying(monkeypatch: pytest.MonkeyPatch, store: Store, **changes: Any) -> Non
     [
         ({"inputs": inputs_of(2).as_dict()}, "is not the hash of the inputs"),
         ({"recipe": "other"}, "another recipe"),
+        (of_another_key(), "under the key"),
         ({"version": "9.9"}, "another recipe or version"),
         ({"sha256": "a" * 64}, "cannot be read"),
         ({"size": 5}, "not the wheel that was announced"),
     ],
 )
-def test_what_lies_is_not_used(
-    here: Here, other: Store, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], says: str
-) -> None:
-    _lying(monkeypatch, other, **changes)
-    assert here.bring(str(other.root)) is None
+def test_what_lies_is_not_used(here: Here, other: Store, changes: dict[str, Any], says: str) -> None:
+    _lying(other, **changes)
+    asked = {"glibc": "9.99"} if "key" in changes else {}
+    assert here.bring(str(other.root), **asked) is None
     assert says in here.heard.warnings[0]
     assert list(here.store.entries()) == []
 
