@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "diagnose": frozenset({"errors"}),
     "build": BOTTOM | {"machine", "recipe", "plan", "source", "guard", "verify", "store", "diagnose"},
     "report": frozenset({"recipe", "guard", "verify"}),
+    "index": frozenset({"errors", "input_errors", "progress", "file_identity", "machine", "store", "verify"}),
     "cli": BOTTOM
     | {
         "input_errors",
@@ -51,6 +52,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "diagnose",
         "build",
         "report",
+        "index",
     },
     "__main__": frozenset({"cli"}),
 }

@@ -1,0 +1,1 @@
+"""The package index over the store: what pip and uv install from."""
