@@ -19,6 +19,7 @@ from buildkit.index.ranges import etag_matches
 from buildkit.index.sending import file_answer
 from buildkit.index.settings import IndexSettings
 from buildkit.index.shelf import Shelf, body_of
+from buildkit.index.variants import read_variant
 from buildkit.progress import Reporter
 from buildkit.store.release import Release
 from buildkit.store.store import Store
@@ -30,6 +31,8 @@ def create_app(store: Store, settings: IndexSettings, reporter: Reporter | None 
     """The application; everything it serves lies in ``store``. ``reporter`` hears of damaged files."""
     index = Index(Catalogue(store, settings, reporter))
     routes = [
+        Route("/", index.front),
+        Route("/{variant}/", index.to_variant),
         Route("/{variant}/simple/", index.variant),
         Route("/{variant}/simple", index.to_folder),
         Route("/{variant}/simple/{name}/", index.project),
@@ -50,7 +53,20 @@ class Index:
 
     async def shelf(self) -> Shelf:
         """What is served now."""
-        return self.catalogue.current() or await anyio.to_thread.run_sync(self.catalogue.read)
+        shelf = self.catalogue.current()
+        return shelf if shelf is not None else await anyio.to_thread.run_sync(self.catalogue.read)
+
+    async def front(self, request: Request) -> Response:
+        """The page for people."""
+        from buildkit.index.people import front_page, policy
+
+        text = front_page(await self.shelf(), self.settings, str(request.base_url))
+        headers = {"Content-Security-Policy": policy(), "Cache-Control": "no-cache", **answers.SAFE}
+        return Response(text, headers=headers, media_type="text/html")
+
+    async def to_variant(self, request: Request) -> Response:
+        """``/VARIANT/`` to the variant's list of projects."""
+        return answers.moved("simple/", request)
 
     async def to_folder(self, request: Request) -> Response:
         """``.../simple`` to ``.../simple/``."""
@@ -84,11 +100,15 @@ class Index:
         if form is None:
             return answers.not_acceptable(request)
         shelf = await self.shelf()
-        if body := shelf.project_body(variant, name, form):
-            return answers.page(request, body)
-        if self.settings.upstream and name not in shelf.owned:
+        body = shelf.project_body(variant, name, form)
+        return answers.page(request, body) if body else self._project_elsewhere(request, shelf, variant, name)
+
+    def _project_elsewhere(self, request: Request, shelf: Shelf, variant: str, name: str) -> Response:
+        """A project that is not here. A name that is owned here never comes from another index."""
+        is_owned, is_path = name in shelf.owned, read_variant(variant) is not None
+        if self.settings.upstream and is_path and not is_owned:
             return answers.sent_elsewhere(f"{self.settings.upstream.rstrip('/')}/{name}/")
-        if variant not in shelf.variants and name not in shelf.owned:
+        if variant not in shelf.variants and not (is_owned and is_path):
             return _missing(request, missing_variant(shelf, variant))
         return _missing(request, missing_project(shelf, variant, name, self.settings.upstream))
 
@@ -158,5 +178,5 @@ async def _nothing_here(request: Request, _error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    assert isinstance(error, CudabuildError)
-    return answers.error(request, 500, error.kind, error.message, hint=error.hint)
+    kind, hint = (error.kind, error.hint) if isinstance(error, CudabuildError) else ("error", "")
+    return answers.error(request, 500, kind, str(error), hint=hint)

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 import zipfile
+import zlib
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import BinaryIO
@@ -20,6 +21,17 @@ from buildkit.store.store import Store
 
 MOST_METADATA = 10 << 20
 """Bytes of METADATA that are read; the largest known is below 1 MiB."""
+_UNREADABLE = (
+    OSError,
+    zipfile.BadZipFile,
+    zlib.error,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+)
+"""What zipfile raises for archives that are none, or no longer."""
 
 
 class Damaged(Exception):
@@ -144,7 +156,15 @@ class Catalogue:
         try:
             with self.store.blobs.path(release.sha256).open("rb") as stream:
                 data = _member(stream, release)
-        except (OSError, zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+        except (
+            OSError,
+            zipfile.BadZipFile,
+            KeyError,
+            NotImplementedError,
+            RuntimeError,
+            EOFError,
+            ValueError,
+        ) as error:
             raise Damaged(f"its METADATA cannot be read: {error}") from error
         if sha256(data).hexdigest() != release.metadata_sha256:
             raise Damaged("its METADATA is not the one that was stored")

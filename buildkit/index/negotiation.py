@@ -10,8 +10,8 @@ HTML = "application/vnd.pypi.simple.v1+html"
 LEGACY_HTML = "text/html"
 OFFERED = (LEGACY_HTML, JSON, HTML)
 """In our order of preference: what a client that takes anything gets is what has been the answer all the time."""
-PAGES = ("text/html", "application/json", "text/plain")
-"""The forms of an error."""
+PAGES = ("text/plain", "text/html", "application/json")
+"""The forms of an error; text for who takes anything, a person with curl."""
 
 _ALIASES = {
     "application/vnd.pypi.simple.latest+json": JSON,
@@ -39,7 +39,9 @@ def asked_by_format(text: str) -> str | None:
 
 def error_form(accept: str) -> str:
     """The type of an error's page: HTML for browsers, JSON for what reads JSON pages, else text."""
-    plain = accept.replace(JSON, "application/json").replace("application/vnd.pypi.simple.latest+json", "application/json")
+    plain = accept.replace(JSON, "application/json").replace(
+        "application/vnd.pypi.simple.latest+json", "application/json"
+    )
     plain = plain.replace(HTML, "text/html")
     if not plain.strip() or plain.strip() == "*/*":
         return "text/plain"

@@ -24,13 +24,15 @@ def variant_html(page: VariantPage) -> bytes:
 
 def project_json(page: ProjectPage) -> bytes:
     """A project's files (PEP 691, 700, 714, 792), and beside each its proof, under a key of our own."""
-    return _encoded({
-        "meta": _META,
-        "name": page.name,
-        "project-status": {"status": page.status},
-        "versions": list(page.versions),
-        "files": [_file(line) for line in page.files],
-    })
+    return _encoded(
+        {
+            "meta": _META,
+            "name": page.name,
+            "project-status": {"status": page.status},
+            "versions": list(page.versions),
+            "files": [_file(line) for line in page.files],
+        }
+    )
 
 
 def project_html(page: ProjectPage) -> bytes:
@@ -57,7 +59,10 @@ def _file(line: FileLine) -> dict[str, Any]:
 
 
 def _anchor(line: FileLine) -> str:
-    attributes = [("href", f"{line.url}#sha256={line.sha256}"), ("data-core-metadata", f"sha256={line.metadata_sha256}")]
+    attributes = [
+        ("href", f"{line.url}#sha256={line.sha256}"),
+        ("data-core-metadata", f"sha256={line.metadata_sha256}"),
+    ]
     if line.requires_python:
         attributes.append(("data-requires-python", line.requires_python))
     if line.yanked:

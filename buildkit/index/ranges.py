@@ -8,7 +8,7 @@ MOST_RANGES = 8
 """Parts of one answer. A request for more gets the whole file, as the standard allows: a thousand small overlapping
 ranges would cost this server much and their sender nothing."""
 
-_RANGE = re.compile(r"(?P<first>\d{0,18})-(?P<last>\d{0,18})")
+_RANGE = re.compile(r"(?P<first>[0-9]{0,18})-(?P<last>[0-9]{0,18})")
 
 
 class Unsatisfiable(ValueError):

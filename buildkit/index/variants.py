@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from buildkit.machine.target import Target, known_notation, read_notation, torch_arch_list
-from buildkit.machine.variants import load_variants, variant_labels, variant_targets
+from buildkit.machine.variants import variant_labels, variant_targets
 from buildkit.store.release import Release
 
-_CUDA = re.compile(r"cu(?P<major>\d{2})(?P<minor>\d)")
+_CUDA = re.compile(r"cu(?P<major>[0-9]{2})(?P<minor>[0-9])")
 
 
 def variant_of(release: Release) -> str:
@@ -47,7 +47,7 @@ def read_variant(path: str) -> Wanted | None:
     """What a path asks for; None where it is no variant's."""
     labels = path.split("-")
     torch = labels.pop(0).removeprefix("pt") if labels[0].startswith("pt") else ""
-    if torch and not re.fullmatch(r"\d+(\.\d+)+([a-z0-9.]*)?", torch):
+    if torch and not re.fullmatch(r"[0-9]+(\.[0-9]+)+[a-z0-9.]*", torch):
         return None
     if not labels:
         return None
@@ -71,10 +71,10 @@ def nearest(path: str, known: Iterable[str], count: int = 3) -> list[str]:
     """The known paths that are most like a path: those that share its labels from the left, then its letters."""
     labels = path.split("-")
 
-    def likeness(other: str) -> tuple[int, float, str]:
-        others = other.split("-")
-        shared = sum(mine == theirs for mine, theirs in zip(labels, others, strict=False))
-        return (-shared, -difflib.SequenceMatcher(None, path, other).ratio(), other)
+    def likeness(other: str) -> tuple[int, int, float, str]:
+        same = [mine == theirs for mine, theirs in zip(labels, other.split("-"), strict=False)]
+        leading = same.index(False) if False in same else len(same)
+        return (-leading, -sum(same), -difflib.SequenceMatcher(None, path, other).ratio(), other)
 
     return sorted(set(known) - {path}, key=likeness)[:count]
 
@@ -104,13 +104,8 @@ def _numbers(version: str) -> list[int]:
 
 
 def declared(path: str) -> str:
-    """The targets of a path as people type them: its own, or the declared set of its CUDA release; empty for the CPU."""
+    """A path's targets as people type them: its own, or the declared set of its CUDA release; empty for the CPU."""
     wanted = read_variant(path)
     if wanted is None or wanted.device == "cpu":
         return ""
     return torch_arch_list(wanted.targets or variant_targets(wanted.cuda))
-
-
-def known_cuda_labels() -> list[str]:
-    """The labels of the CUDA releases that have a declared target set."""
-    return list(load_variants())
