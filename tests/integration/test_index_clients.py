@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ from buildkit.index.lines import uv_index
 from buildkit.index.variants import variant_of
 from buildkit.store.store import Store
 
+Pip = Callable[..., subprocess.CompletedProcess[str]]
 PIPS = ("22.3", "23.2", "26")
 PROJECT = "some-kernels"
 CU130 = {"torch": "2.13.0+cu130", "cuda": "13.0"}
@@ -73,7 +75,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
 
 
 @pytest.fixture(scope="module")
-def pip(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.CompletedProcess[str]]:
+def pip(tmp_path_factory: pytest.TempPathFactory) -> Pip:
     """Run a version of pip: ``pip("22.3", "install", ...)``. Each is taken from the package index once."""
     root = tmp_path_factory.mktemp("pips")
 
@@ -103,9 +105,7 @@ def installed(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("version", PIPS)
-def test_pip_installs_by_name_and_by_hash(
-    version: str, index: Index, pip: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
+def test_pip_installs_by_name_and_by_hash(version: str, index: Index, pip: Pip, tmp_path: Path) -> None:
     words = ("install", "--no-cache-dir", "--no-deps", "--index-url", index.simple("pt2.13.cu130.sm120"))
     done = pip(version, *words, "--target", str(tmp_path / "plain"), f"{PROJECT}==1.0")
     assert done.returncode == 0, done.stderr
@@ -121,8 +121,6 @@ def test_pip_installs_by_name_and_by_hash(
 
 
 def _digest(version: str) -> str:
-    import hashlib
-
     return hashlib.sha256(wheel_bytes(PROJECT, version, requires=["common-part"])).hexdigest()
 
 
@@ -138,7 +136,7 @@ def test_each_path_installs_only_its_own(index: Index, tmp_path: Path) -> None:
 
 
 def test_pip_resolves_through_the_index_and_never_asks_elsewhere_for_what_is_owned(
-    index: Index, pip: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+    index: Index, pip: Pip, tmp_path: Path
 ) -> None:
     for label in ("pt2.9.cu128", "pt2.13.cpu"):
         folder = tmp_path / label

@@ -32,9 +32,9 @@ WHEELS = {version: wheel_bytes(PROJECT, version, filler=2000) for version in (GO
 
 def filled(store: Store, folder: Path) -> Store:
     """A store with the project's three wheels, the second one yanked."""
-    for version in WHEELS:
+    for version, content in WHEELS.items():
         release = publish(store, folder, PROJECT, version, filler=2000)
-        assert folder.joinpath(release.filename).read_bytes() == WHEELS[version]
+        assert folder.joinpath(release.filename).read_bytes() == content
         if version == YANKED:
             store.amend_release(release.model_copy(update={"yanked": "rebuilt"}))
     return store
@@ -159,7 +159,8 @@ BREAKAGES: dict[str, tuple[Patch, str]] = {
     "plus signs are linked as they are": (_set(model, "quote", lambda text, **_: text), "quotes_plus_signs"),
     "the wheel's hash for its metadata": (
         _set(model, "_line", _line_with(metadata_sha256=lambda release: release.sha256)), "serves_metadata"),
-    "the size in KiB": (_set(model, "_line", _line_with(size=lambda release: release.size >> 10)), "says_sizes_and_times"),
+    "the size in KiB": (
+        _set(model, "_line", _line_with(size=lambda release: release.size >> 10)), "says_sizes_and_times"),
     "the upload time as a local one": (
         _set(model, "_line", _line_with(upload_time=lambda release: release.created[:19])), "says_sizes_and_times"),
     "yanked files look like others": (_set(model, "_line", _line_with(yanked=lambda _: "")), "marks_yanked"),
