@@ -63,9 +63,10 @@ class Catalogue:
 
     def current(self) -> Shelf | None:
         """The shelf, if it is as the store is now; one ``stat`` of a folder. Else :meth:`read` is to be called."""
-        if self._shelf is not None and self._witness.settled:
-            return self._shelf if identity_if_any(self._releases) == self._witness.folder else None
-        return None
+        if self._shelf is None or not self._witness.settled:
+            return None
+        same = identity_if_any(self._releases) == self._witness.folder
+        return self._shelf if same and not self._mended() else None
 
     def read(self) -> Shelf:
         """Read the releases again. Raises StoreError."""
@@ -108,6 +109,11 @@ class Catalogue:
         newest = max(identity[1], identity[2]) if identity is not None else 0
         return _Witness(identity, settled=time.time_ns() - newest > SETTLED_NS)
 
+    def _mended(self) -> bool:
+        """Whether a file that was found damaged is another one now."""
+        known = list(self._damaged.items())
+        return any(identity_if_any(self.store.blobs.path(sha256)) != found for sha256, (found, _) in known)
+
     def _flaw(self, release: Release) -> str:
         """What is known to be wrong with a release's bytes, without reading them."""
         identity = identity_if_any(self.store.blobs.path(release.sha256))
@@ -116,7 +122,10 @@ class Catalogue:
         if identity[0] != release.size:
             return f"its wheel is damaged: it has {identity[0]} bytes instead of {release.size}"
         known, why = self._damaged.get(release.sha256, (None, ""))
-        return f"its wheel is damaged: {why}" if known == identity else ""
+        if known == identity:
+            return f"its wheel is damaged: {why}"
+        self._damaged.pop(release.sha256, None)
+        return ""
 
     def _note(self, release: Release, why: str) -> None:
         with self._reading:  # a reading that has begun does not know of it yet

@@ -145,13 +145,13 @@ def varies_by_accept(site: Site) -> None:
 def normalises_names(site: Site) -> None:
     """Other spellings of a name are redirected to the normal one (PEP 503)"""
     for spelled in ("Some_Kernels/", "some.kernels/", "SOME-kernels"):
-        answer = site.get(spelled)
-        assert answer.status_code in {301, 302, 303, 307, 308}
-        led = urljoin(str(answer.url), answer.headers["location"])
-        if not led.endswith("/"):
-            led = urljoin(led, site.get(led).headers["location"])
+        led, answer = spelled, site.get(spelled)
+        for _ in range(2):  # the slash may be a step of its own
+            if answer.status_code in {301, 302, 303, 307, 308}:
+                led = urljoin(str(answer.url), answer.headers["location"])
+                answer = site.get(led)
+        assert answer.status_code == 200
         assert led.endswith(f"/{PROJECT}/")
-        assert site.get(led).status_code == 200
 
 
 @check
@@ -232,7 +232,8 @@ def answers_head(site: Site) -> None:
     for path in (url, f"{PROJECT}/"):
         head, get = site.head(path), site.get(path)
         assert (head.status_code, head.content) == (200, b"")
-        assert int(head.headers["content-length"]) == len(get.content)
+        assert head.headers.get("content-length") == get.headers.get("content-length")
+    assert int(site.head(url).headers["content-length"]) == len(site.wheels[GOOD])
 
 
 @check
@@ -251,10 +252,9 @@ def serves_ranges(site: Site) -> None:
 @check
 def limits_ranges(site: Site) -> None:
     """Hundreds of ranges at once are not answered one by one"""
-    content, url = site.wheels[GOOD], site.good()["url"]
-    answer = site.get(url, Range="bytes=" + ",".join(f"{n}-{n}" for n in range(0, 600, 2)))
-    assert answer.status_code in {200, 400, 416}
-    assert answer.content == content or answer.status_code != 200
+    answer = site.get(site.good()["url"], Range="bytes=" + ",".join(f"{n}-{n}" for n in range(0, 600, 2)))
+    assert answer.status_code in {200, 206, 400, 416}
+    assert answer.content.lower().count(b"content-range") <= 16
 
 
 @check
@@ -278,12 +278,18 @@ def limits_the_age_of_pages(site: Site) -> None:
 
 @check
 def remembers_files(site: Site) -> None:
-    """304 for a file that the client has; files are `immutable`"""
+    """304 for a file that the client has"""
     url = site.good()["url"]
-    first = site.get(url)
-    again = site.get(url, If_None_Match=first.headers["etag"])
+    first = site.get(url).headers
+    had = {"If_None_Match": first["etag"]} if "etag" in first else {"If_Modified_Since": first["last-modified"]}
+    again = site.get(url, **had)
     assert (again.status_code, again.content) == (304, b"")
-    assert "immutable" in first.headers["cache-control"]
+
+
+@check
+def keeps_files(site: Site) -> None:
+    """Files are `immutable`: a client that has one need not ask again"""
+    assert "immutable" in site.get(site.good()["url"]).headers.get("cache-control", "")
 
 
 @check
@@ -324,7 +330,7 @@ def never_serves_damaged_bytes(site: Site) -> None:
 def tells_errors_apart(site: Site) -> None:
     """An error says its cause in the form that was asked for"""
     said = json.loads(site.get("no-such-project/", Accept=JSON).text)
-    assert said["error"]["kind"] == "no-such-project"
+    assert said["error"]["message"]
 
 
 @check
@@ -338,7 +344,20 @@ def links_the_proof(site: Site) -> None:
 UV_CHECK = "honours_exclude_newer"
 UV_TEXT = "uv's `--exclude-newer` leaves out what was uploaded later, and takes what was there before"
 
-FAILS: dict[str, frozenset[str]] = {"cudabuild": frozenset(), "pypiserver": frozenset(), "devpi": frozenset()}
+FAILS: dict[str, frozenset[str]] = {
+    "cudabuild": frozenset(),
+    "pypiserver": frozenset({
+        "speaks_json", "weighs_the_accept_header", "refuses_unknown_forms", "varies_by_accept", "quotes_plus_signs",
+        "serves_metadata", "says_sizes_and_times", "says_requires_python", "marks_yanked", "remembers_pages",
+        "limits_the_age_of_pages", "keeps_files", "never_serves_damaged_bytes", "tells_errors_apart",
+        "links_the_proof", UV_CHECK,
+    }),
+    "devpi": frozenset({
+        "weighs_the_accept_header", "refuses_unknown_forms", "quotes_plus_signs", "serves_metadata",
+        "says_sizes_and_times", "marks_yanked", "serves_ranges", "remembers_pages", "limits_the_age_of_pages",
+        "remembers_files", "never_serves_damaged_bytes", "tells_errors_apart", "links_the_proof", UV_CHECK,
+    }),
+}  # fmt: skip
 """The checks that each server does not pass, exactly."""
 
 
@@ -350,3 +369,17 @@ def table() -> str:
         cells = ["no" if name in FAILS[server] else "yes" for server in SERVERS]
         rows.append(f"| {text} | {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "index-conformance.md"
+BEGIN, END = "<!-- generated: begin (python tests/helpers/index_checks.py) -->", "<!-- generated: end -->"
+
+
+def page_with_table(page: str) -> str:
+    """The page with its table made anew."""
+    before, _, rest = page.partition(BEGIN)
+    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{rest.partition(END)[2]}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page_with_table(PAGE.read_text("utf-8")), "utf-8")

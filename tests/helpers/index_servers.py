@@ -67,15 +67,15 @@ def running(words: Sequence[str | Path], log: Path, env: Mapping[str, str]) -> I
 
 
 @contextlib.contextmanager
-def cudabuild(cache: Path, log: Path, *words: str) -> Iterator[str]:
-    """``cudabuild serve --index-only`` on a free port; gives its base URL."""
+def cudabuild(cache: Path, log: Path, *words: str) -> Iterator[tuple[str, int]]:
+    """``cudabuild serve --index-only`` on a free port; gives its base URL and the number of its process."""
     command = [SCRIPTS / "cudabuild", "serve", "--index-only", "--port", "0", *words]
     with running(command, log, environment(cache)) as process:
         said = re.compile(r" on (https?://\S+/) \(Ctrl-C")
         assert wait_until(lambda: bool(said.search(log.read_text())) or process.poll() is not None), log.read_text()
         found = said.search(log.read_text())
         assert found is not None, log.read_text()
-        yield found[1]
+        yield found[1], process.pid
 
 
 @contextlib.contextmanager
@@ -95,7 +95,7 @@ def pypiserver(wheels: Path, log: Path, *words: str) -> Iterator[Served]:
         *words,
     ]
     with running([*command, wheels], log, environment()) as process:
-        yield _answering(f"http://127.0.0.1:{port}/simple/", process, log)
+        yield answering(f"http://127.0.0.1:{port}/simple/", process, log)
 
 
 @contextlib.contextmanager
@@ -108,7 +108,7 @@ def devpi(folder: Path, wheels: Sequence[Path], log: Path) -> Iterator[Served]:
     assert done.returncode == 0, done.stderr.decode()
     command = [SCRIPTS / "devpi-server", "--serverdir", data, "--host", "127.0.0.1", "--port", str(port)]
     with running([*command, "--enable-core-metadata", "--threads", "8"], log, environment()) as process:
-        _answering(f"{base}/", process, log)
+        answering(f"{base}/", process, log)
         login = httpx2.post(f"{base}/+login", json={"user": "root", "password": "secret"}, timeout=60)
         auth = httpx2.BasicAuth("root", login.json()["result"]["password"])
         made_index = httpx2.put(f"{base}/root/dev", json={"bases": []}, auth=auth, timeout=60)
@@ -116,6 +116,7 @@ def devpi(folder: Path, wheels: Sequence[Path], log: Path) -> Iterator[Served]:
         for wheel in wheels:
             name, version = wheel.name.split("-")[:2]
             form = {":action": "file_upload", "name": name, "version": version, "filetype": "bdist_wheel"}
+            form |= {"metadata_version": "2.1", "requires_python": ">=3.9", "pyversion": "py3"}  # as twine sends them
             answer = httpx2.post(
                 f"{base}/root/dev/",
                 data=form,
@@ -153,7 +154,7 @@ def pages(wheels: Mapping[str, Sequence[Path]], folder: Path) -> Iterator[tuple[
             thread.join()
 
 
-def _answering(url: str, process: subprocess.Popen[bytes], log: Path) -> Served:
+def answering(url: str, process: subprocess.Popen[bytes], log: Path) -> Served:
     """Wait until a server answers."""
 
     def answers() -> bool:
@@ -161,6 +162,6 @@ def _answering(url: str, process: subprocess.Popen[bytes], log: Path) -> Served:
             return httpx2.get(url, timeout=30).status_code < 500
         return process.poll() is not None
 
-    assert wait_until(answers, 60), log.read_text()
+    assert wait_until(answers, 240), log.read_text()  # devpi derives its key slowly on purpose: 10 s, idle
     assert process.poll() is None, log.read_text()
     return Served(url, process.pid)

@@ -69,7 +69,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
         fakes[project] = [wheel]
     with (
         pages(fakes, root / "fake") as (fake, asked),
-        cudabuild(root / "cache", root / "log", "--upstream", fake) as base,
+        cudabuild(root / "cache", root / "log", "--upstream", fake) as (base, _),
     ):
         yield Index(base, fake, asked)
 

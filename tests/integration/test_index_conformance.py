@@ -54,7 +54,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Site]]
     files = [wheels / wheel_name(version) for version in WHEELS]
     with ExitStack() as stack:
         client = stack.enter_context(httpx2.Client(follow_redirects=False, timeout=60))
-        base = stack.enter_context(cudabuild(root / "cache", root / "ours.log"))
+        base, _ = stack.enter_context(cudabuild(root / "cache", root / "ours.log"))
         theirs = stack.enter_context(pypiserver(wheels, root / "pypiserver.log"))
         other = stack.enter_context(devpi(root, files, root / "devpi.log"))
         stored = next((root / "devpi").rglob(wheel_name(SPOILED)))

@@ -281,7 +281,12 @@ def test_a_damaged_wheel_that_is_put_right_is_served_again(
 ) -> None:
     release = add()
     ours = client(store)
+    sound = blob(store, release).read_bytes()
     damage(blob(store, release))
+    assert ours.get(f"{FILES}/{release.filename}").status_code == 404
+    blob(store, release).write_bytes(sound)
+    assert ours.get(f"{FILES}/{release.filename}").status_code == 200
+    blob(store, release).unlink()
     assert ours.get(f"{FILES}/{release.filename}").status_code == 404
     store.publish(tmp_path / release.filename, release)
     assert ours.get(f"{FILES}/{release.filename}").status_code == 200
