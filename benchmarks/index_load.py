@@ -1,4 +1,4 @@
-"""Our index and pypiserver under the same load: ``python benchmarks/index_load.py [SECONDS] [--clients N] [--wheel MIB]``.
+"""Our index and pypiserver under the same load: ``index_load.py [SECONDS] [--clients N] [--wheel MIB]``.
 
 A project's page with 1,000 files, and a wheel of 300 MB, for 200 clients at once that keep their connections, for
 SECONDS each (20). pypiserver runs at its best, of what its own documentation names: gunicorn with a worker for each
@@ -92,7 +92,7 @@ class Client(asyncio.Protocol):
         elif self.left == 0:
             self._send()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """The end, by us or by the server."""
         if not self.done.done():
             self.done.set_result(None)
@@ -190,7 +190,8 @@ def waitress(wheels: Path, log: Path) -> Iterator[Served]:
     """pypiserver behind waitress, with as many threads as its connections may use at once."""
     port = free_port()
     app = f'pypiserver.app(roots=["{wheels}"], backend_arg="cached-dir", disable_fallback=True)'
-    make = f'import pypiserver, waitress\nwaitress.serve({app}, listen="127.0.0.1:{port}", threads=8, connection_limit=999)'
+    options = f'listen="127.0.0.1:{port}", threads=8, connection_limit=999'
+    make = f"import pypiserver, waitress\nwaitress.serve({app}, {options})"
     with running([sys.executable, "-c", make], log, environment()) as process:
         yield answering(f"http://127.0.0.1:{port}/simple/", process, log)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import anyio
 import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -24,6 +25,8 @@ from buildkit.progress import Reporter
 from buildkit.store.release import Release
 from buildkit.store.store import Store
 
+MOST_OPENING = 4
+"""Files that are opened, and hashed where that is due, at a time: other threads go on sending what is open."""
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
@@ -50,6 +53,7 @@ class Index:
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
         self.settings = catalogue.settings
+        self._opening = anyio.CapacityLimiter(MOST_OPENING)
 
     async def shelf(self) -> Shelf:
         """What is served now."""
@@ -124,9 +128,9 @@ class Index:
             if beside == "verdict.json":
                 return _verdict(request, release)
             if beside == "metadata":
-                data = await anyio.to_thread.run_sync(self.catalogue.metadata, release)
+                data = await anyio.to_thread.run_sync(self.catalogue.metadata, release, limiter=self._opening)
                 return _metadata(request, release, data)
-            descriptor = await anyio.to_thread.run_sync(self.catalogue.open, release)
+            descriptor = await anyio.to_thread.run_sync(self.catalogue.open, release, limiter=self._opening)
         except Damaged as damage:
             hint = "build it again, or take another version"
             return _missing(request, Missing("damaged-wheel", f"{wheel} is not served: {damage}", hint))

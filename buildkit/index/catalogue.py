@@ -55,6 +55,7 @@ class Catalogue:
         self._releases = store.root / "releases"
         self._shelf: Shelf | None = None
         self._witness = _Witness(None, settled=False)
+        self._began = 0
         self._damaged: dict[str, tuple[FileIdentity | None, str]] = {}
         self._sound: dict[str, FileIdentity] = {}
         self._metadata: dict[str, bytes] = {}
@@ -70,10 +71,11 @@ class Catalogue:
 
     def read(self) -> Shelf:
         """Read the releases again. Raises StoreError."""
+        asked = time.monotonic_ns()
         with self._reading:
-            if (shelf := self.current()) is not None:
-                return shelf
-            witness = self._look()
+            if self._shelf is not None and (self._began > asked or self.current() is not None):
+                return self._shelf  # another thread read it while this one waited
+            self._began, witness = time.monotonic_ns(), self._look()
             shelf = make_shelf(self.store.releases(), self.settings, self._flaw)
             self._witness, self._shelf = witness, shelf
             return shelf

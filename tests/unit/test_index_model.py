@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from index_checks import CHECKS, FAILS, PAGE, UV_CHECK, page_with_table
 from index_wheels import DECLARED, release_of
 
 from buildkit.index import pages
@@ -322,3 +323,10 @@ def test_a_changed_verdict_changes_the_page_and_not_the_file() -> None:
     before = project_page("some-kernels", [a_release()]).files[0]
     after = project_page("some-kernels", [a_release(verdict={"grade": "executed"})]).files[0]
     assert after == replace(before, grade="executed")
+
+
+def test_the_table_of_what_each_index_shows_is_made_of_the_checks() -> None:
+    page = PAGE.read_text("utf-8")
+    assert page == page_with_table(page), "run: python tests/helpers/index_checks.py"
+    assert FAILS["cudabuild"] == frozenset()
+    assert frozenset().union(*FAILS.values()) <= {*CHECKS, UV_CHECK}
