@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -106,9 +107,8 @@ async def load_on(url: str, clients: int, seconds: float, accept: str) -> Load:
     while time.perf_counter() < began + seconds:  # a server that closes connections gets new ones
         ended = [loop.create_future() for _ in range(clients)]
         for done in ended:
-            await loop.create_connection(
-                lambda done=done: Client(request, load, began + seconds, done), parts.hostname, parts.port
-            )
+            client = partial(Client, request, load, began + seconds, done)
+            await loop.create_connection(client, parts.hostname or "", parts.port or 80)
         await asyncio.gather(*ended)
     load.seconds = time.perf_counter() - began
     return load

@@ -19,6 +19,8 @@ from pathlib import Path
 import httpx2
 from processes import wait_until
 
+from buildkit.store.blobs import file_sha256
+
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 
 
@@ -69,7 +71,7 @@ def running(words: Sequence[str | Path], log: Path, env: Mapping[str, str]) -> I
 @contextlib.contextmanager
 def cudabuild(cache: Path, log: Path, *words: str) -> Iterator[tuple[str, int]]:
     """``cudabuild serve --index-only`` on a free port; gives its base URL and the number of its process."""
-    command = [SCRIPTS / "cudabuild", "serve", "--index-only", "--port", "0", *words]
+    command = [str(SCRIPTS / "cudabuild"), "serve", "--index-only", "--port", "0", *words]
     with running(command, log, environment(cache)) as process:
         said = re.compile(r" on (https?://\S+/) \(Ctrl-C")
         assert wait_until(lambda: bool(said.search(log.read_text())) or process.poll() is not None), log.read_text()
@@ -103,10 +105,10 @@ def devpi(folder: Path, wheels: Sequence[Path], log: Path) -> Iterator[Served]:
     """devpi-server with one index, into which the wheels are uploaded, with its metadata switch on."""
     port, data = free_port(), folder / "devpi"
     base = f"http://127.0.0.1:{port}"
-    made = [SCRIPTS / "devpi-init", "--serverdir", data, "--no-root-pypi", "--root-passwd", "secret"]
+    made = [str(SCRIPTS / "devpi-init"), "--serverdir", str(data), "--no-root-pypi", "--root-passwd", "secret"]
     done = subprocess.run(made, env=environment(), capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
-    command = [SCRIPTS / "devpi-server", "--serverdir", data, "--host", "127.0.0.1", "--port", str(port)]
+    command = [str(SCRIPTS / "devpi-server"), "--serverdir", str(data), "--host", "127.0.0.1", "--port", str(port)]
     with running([*command, "--enable-core-metadata", "--threads", "8"], log, environment()) as process:
         answering(f"{base}/", process, log)
         login = httpx2.post(f"{base}/+login", json={"user": "root", "password": "secret"}, timeout=60)
@@ -134,7 +136,7 @@ def pages(wheels: Mapping[str, Sequence[Path]], folder: Path) -> Iterator[tuple[
     asked: list[str] = []
     for project, files in wheels.items():
         (folder / project).mkdir(parents=True)
-        links = "".join(f'<a href="{wheel.name.replace("+", "%2B")}">{wheel.name}</a>\n' for wheel in files)
+        links = "".join(f'<a href="{wheel.name}#sha256={file_sha256(wheel)}">{wheel.name}</a>\n' for wheel in files)
         (folder / project / "index.html").write_text(f"<!DOCTYPE html><html><body>{links}</body></html>")
         for wheel in files:
             (folder / project / wheel.name).write_bytes(wheel.read_bytes())

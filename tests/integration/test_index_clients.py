@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uv
@@ -21,10 +22,10 @@ from buildkit.store.store import Store
 Pip = Callable[..., subprocess.CompletedProcess[str]]
 PIPS = ("22.3", "23.2", "26")
 PROJECT = "some-kernels"
-CU130 = {"torch": "2.13.0+cu130", "cuda": "13.0"}
+CU130: dict[str, Any] = {"torch": "2.13.0+cu130", "cuda": "13.0"}
 CU128 = {"torch": "2.9.1+cu128", "cuda": "12.8"}
 CPU = {"torch": "2.13.0+cpu", "cuda": "", "device": "cpu", "targets": ()}
-BUILDS: dict[str, Mapping[str, object]] = {
+BUILDS: dict[str, Mapping[str, Any]] = {
     "pt2.13.cu130": CU130,
     "pt2.13.cu130.sm120": {**CU130, "targets": ("12.0",)},
     "pt2.13.cu130.sm86": {**CU130, "targets": ("8.6",)},
@@ -58,7 +59,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
     root = tmp_path_factory.mktemp("index")
     store = Store(root / "cache" / "store")
     for label, fields in BUILDS.items():
-        given = {"targets": DECLARED, **fields}
+        given: dict[str, Any] = {"targets": DECLARED, **fields}
         release = publish(store, root, PROJECT, f"1.0+{label}", requires=["common-part"], **given)
         assert variant_of(release) == label.replace(".cu", "-cu").replace(".sm", "-sm").replace(".cpu", "-cpu")
     publish(store, root, PROJECT, "1.1+pt2.9.cu128", requires=["common-part"], **BUILDS["pt2.9.cu128"], yanked="wrong")

@@ -23,6 +23,7 @@ from starlette.testclient import TestClient
 
 from buildkit.index import answers, app, catalogue, model, ranges, sending, shelf
 from buildkit.index.app import create_app
+from buildkit.index.negotiation import OFFERED
 from buildkit.index.settings import IndexSettings
 from buildkit.store.release import Release
 from buildkit.store.store import Store
@@ -154,7 +155,7 @@ BREAKAGES: dict[str, tuple[Patch, str]] = {
         _set(answers, "choose", lambda accept, *_: model_of(accept)), "weighs_the_accept_header"),
     "no form is refused": (
         _set(answers, "not_acceptable", lambda request: _error(request, 200, "x", "x")), "refuses_unknown_forms"),
-    "no Vary": (_set(app.answers, "page", _without_vary), "varies_by_accept"),
+    "no Vary": (_set(answers, "page", _without_vary), "varies_by_accept"),
     "names are taken as they are": (_set(app, "normalised", lambda name: name), "normalises_names"),
     "plus signs are linked as they are": (_set(model, "quote", lambda text, **_: text), "quotes_plus_signs"),
     "the wheel's hash for its metadata": (
@@ -172,7 +173,7 @@ BREAKAGES: dict[str, tuple[Patch, str]] = {
     "ranges end one byte early": (_set(sending, "wanted_ranges", _one_byte_short), "serves_ranges"),
     "any number of ranges": (_set(ranges, "MOST_RANGES", 10**6), "limits_ranges"),
     "an empty page for what is absent": (
-        _set(app.answers, "error", lambda request, _status, *words, **more: _error(request, 200, *words, **more)),
+        _set(answers, "error", lambda request, _status, *words, **more: _error(request, 200, *words, **more)),
         "knows_what_is_absent"),
     "hashes are not compared": (
         _set(catalogue.Catalogue, "_check", lambda *_: None), "never_serves_damaged_bytes"),
@@ -182,7 +183,7 @@ BREAKAGES: dict[str, tuple[Patch, str]] = {
 
 def model_of(accept: str) -> str | None:
     """The first type of the header that is served, whatever its weight."""
-    return next((form for form in answers.OFFERED if form in accept), None)
+    return next((form for form in OFFERED if form in accept), None)
 
 
 @pytest.mark.parametrize("breakage", BREAKAGES)

@@ -39,7 +39,7 @@ def test_tls_behind_a_prefix_and_a_wheel_that_comes_while_it_runs(tmp_path: Path
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
 def test_it_ends_at_once_with_a_client_still_connected(number: signal.Signals, code: int, tmp_path: Path) -> None:
-    command = [SCRIPTS / "cudabuild", "serve", "--index-only", "--port", "0"]
+    command = [str(SCRIPTS / "cudabuild"), "serve", "--index-only", "--port", "0"]
     log = tmp_path / "log"
     with log.open("wb") as output:
         server = subprocess.Popen(command, stderr=output, stdout=output, env=environment(tmp_path / "cache"))
