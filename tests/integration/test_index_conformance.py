@@ -122,13 +122,7 @@ def test_the_application_passes_all_of_them_while_it_is_whole(own_store: Store) 
 
 
 Patch = Callable[[pytest.MonkeyPatch], None]
-_line, _page, _body_of, _error, _error_form = (
-    model._line,
-    answers.page,
-    shelf.body_of,
-    answers.error,
-    answers.error_form,
-)
+_line, _page, _body_of, _error = model._line, answers.page, shelf.body_of, answers.error
 
 
 def _set(owner: Any, name: str, value: Any) -> Patch:
