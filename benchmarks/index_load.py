@@ -5,8 +5,8 @@ SECONDS each (20). pypiserver runs at its best, of what its own documentation na
 processor and waitress, both with the folder kept in memory (``cached-dir``); the faster one counts. It needs
 ``pip install 'pypiserver[cache]' gunicorn`` beside the test extra. Both get what pip sends, so that ours answers with
 JSON and pypiserver with HTML. Printed: requests a second, p50 and p99, bytes a second, memory of the server's
-processes before, at most and after. Exits with 1 where the page is not 5 times as fast, an answer was wrong, or our
-memory grew.
+processes halfway, at most and in the end. Exits with 1 where the page is not 5 times as fast, an answer was wrong, or
+our memory grew.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FILES = 1000
 RATIO = 5.0
 """How many times pypiserver's requests a second the page is to reach."""
 GROWTH = 1.25
-"""Our memory at the end of a load, against what it was after its first second."""
+"""Our memory at the end of a load, against what it was in the middle of it."""
 PROJECT = "some-kernels"
 BIG = "9.0+pt2.13.cu130"
 PIP = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html; q=0.1, text/html; q=0.01"
@@ -149,7 +149,7 @@ def measure(what: str, server: str, served: Served, url: str, arguments: argpars
         "p99_ms": round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))] * 1000, 1),
         "mb_per_s": round(load.received / load.seconds / 1e6, 1),
         "wrong": load.wrong,
-        "memory_mib": [round(value / 2**20, 1) for value in (seen[min(3, len(seen) - 1)], max(seen), seen[-1])],
+        "memory_mib": [round(value / 2**20, 1) for value in (seen[len(seen) // 2], max(seen), seen[-1])],
     }
     show(**result)
     return result

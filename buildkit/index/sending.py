@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 
+import anyio.lowlevel
 import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import Response
@@ -99,12 +100,23 @@ class FileParts(Response):
             while at < end:
                 if gone.done():
                     return
-                piece = await anyio.to_thread.run_sync(os.pread, self.descriptor, min(CHUNK, end - at), at)
+                piece = await _read(self.descriptor, min(CHUNK, end - at), at)
                 if not piece or identity_of_open(self.descriptor) != self._identity:
                     # What follows was not checked. The client sees an answer that breaks off.
                     raise RuntimeError("a wheel changed while it was sent")
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
                 at += len(piece)
+
+
+async def _read(descriptor: int, size: int, at: int) -> bytes:
+    """Bytes of a file: at once where the system has them in memory, else by a thread, which may wait for the disk."""
+    await anyio.lowlevel.checkpoint()  # one fast client does not keep the others waiting
+    buffer = bytearray(size)
+    try:
+        count = os.preadv(descriptor, [buffer], at, os.RWF_NOWAIT)
+    except OSError:  # not in memory, or a file system that cannot say
+        return await anyio.to_thread.run_sync(os.pread, descriptor, size, at)
+    return bytes(memoryview(buffer)[:count])
 
 
 async def _disconnected(receive: Receive) -> None:
