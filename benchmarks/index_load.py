@@ -41,6 +41,7 @@ RATIO = 5.0
 """How many times pypiserver's requests a second the page is to reach."""
 GROWTH = 1.25
 """Our memory at the end of a load, against what it was in the middle of it."""
+PAGE, WHEEL = "page of 1,000 files", "wheel"
 PROJECT = "some-kernels"
 BIG = "9.0+pt2.13.cu130"
 PIP = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html; q=0.1, text/html; q=0.01"
@@ -59,8 +60,8 @@ class Load:
 class Client(asyncio.Protocol):
     """Sends one request again and again on a connection; counts bytes and keeps none of the body."""
 
-    def __init__(self, request: bytes, load: Load, until: float, done: asyncio.Future[None]) -> None:
-        self.request, self.load, self.until, self.done = request, load, until, done
+    def __init__(self, request: bytes, load: Load, until: float, finish: bool, done: asyncio.Future[None]) -> None:
+        self.request, self.load, self.until, self.finish, self.done = request, load, until, finish, done
         self.head, self.left, self.began = b"", -1, 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -88,7 +89,7 @@ class Client(asyncio.Protocol):
         self.load.received += len(data)
         if self.left == 0:
             self.load.latencies.append(time.perf_counter() - self.began)
-        if time.perf_counter() > self.until:
+        if time.perf_counter() > self.until and (self.left == 0 or not self.finish):
             self.transport.close()
         elif self.left == 0:
             self._send()
@@ -99,15 +100,15 @@ class Client(asyncio.Protocol):
             self.done.set_result(None)
 
 
-async def load_on(url: str, clients: int, seconds: float, accept: str) -> Load:
-    """Ask for a URL with many clients at once."""
+async def load_on(url: str, clients: int, seconds: float, *, finish: bool) -> Load:
+    """Ask for a URL with many clients at once. ``finish``: what is on its way after that time is waited for."""
     parts, load, loop = urlsplit(url), Load(), asyncio.get_running_loop()
-    request = f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: {accept}\r\n\r\n".encode()
+    request = f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: {PIP}\r\n\r\n".encode()
     began = time.perf_counter()
     while time.perf_counter() < began + seconds:  # a server that closes connections gets new ones
         ended = [loop.create_future() for _ in range(clients)]
         for done in ended:
-            client = partial(Client, request, load, began + seconds, done)
+            client = partial(Client, request, load, began + seconds, finish, done)
             await loop.create_connection(client, parts.hostname or "", parts.port or 80)
         await asyncio.gather(*ended)
     load.seconds = time.perf_counter() - began
@@ -137,10 +138,11 @@ def memory_of(pid: int) -> Iterator[list[int]]:
 
 def measure(what: str, server: str, served: Served, url: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Load a URL after a warm-up, and show what came of it."""
-    asyncio.run(load_on(url, 2, 1.0, PIP))
+    finish = what != WHEEL  # 200 wheels of 300 MB would be 60 GB
+    asyncio.run(load_on(url, 8, 2.0, finish=finish))
     with memory_of(served.pid) as seen:
-        load = asyncio.run(load_on(url, arguments.clients, arguments.seconds, PIP))
-    ordered = sorted(load.latencies) or [float("nan")]
+        load = asyncio.run(load_on(url, arguments.clients, arguments.seconds, finish=finish))
+    ordered = sorted(load.latencies) or [0.0]
     result = {
         "what": what,
         "server": server,
@@ -201,9 +203,9 @@ def theirs(
 ) -> list[dict[str, Any]]:
     """Both loads on pypiserver."""
     with start(root / "wheels", root / f"{name}.log") as served:
-        page = measure("page of 1,000 files", name, served, f"{served.simple}{PROJECT}/", arguments)
+        page = measure(PAGE, name, served, f"{served.simple}{PROJECT}/", arguments)
         base = served.simple.removesuffix("simple/")
-        wheel = measure("wheel", name, served, f"{base}packages/{quote(_big())}", arguments)
+        wheel = measure(WHEEL, name, served, f"{base}packages/{quote(_big())}", arguments)
     return [page, wheel]
 
 
@@ -211,8 +213,8 @@ def ours(root: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Both loads on ours."""
     with cudabuild(root / "cache", root / "ours.log") as (base, pid):
         served = Served(f"{base}pt2.13-cu130/simple/", pid)
-        page = measure("page of 1,000 files", "cudabuild", served, f"{served.simple}{PROJECT}/", arguments)
-        wheel = measure("wheel", "cudabuild", served, f"{base}pt2.13-cu130/files/{quote(_big())}", arguments)
+        page = measure(PAGE, "cudabuild", served, f"{served.simple}{PROJECT}/", arguments)
+        wheel = measure(WHEEL, "cudabuild", served, f"{base}pt2.13-cu130/files/{quote(_big())}", arguments)
     return [page, wheel]
 
 
