@@ -51,3 +51,11 @@ def test_it_ends_at_once_with_a_client_still_connected(number: signal.Signals, c
         server.send_signal(number)
         assert server.wait(60) == code
     assert "Traceback" not in log.read_text()
+
+
+def test_a_proxy_that_is_trusted_says_how_people_came(tmp_path: Path) -> None:
+    publish(Store(tmp_path / "cache" / "store"), tmp_path, "some-kernels", "1.0+pt2.13.cu130")
+    headers = {"X-Forwarded-Proto": "https", "Host": "wheels.example"}
+    for words, shown in (((), "http"), (("--trust-proxy", "127.0.0.1", "--public"), "https")):
+        with cudabuild(tmp_path / "cache", tmp_path / "log", *words) as (base, _):
+            assert f"--index-url {shown}://wheels.example/pt2.13-cu130/" in httpx2.get(base, headers=headers).text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
@@ -20,6 +21,11 @@ from buildkit.index.settings import IndexSettings
 from buildkit.index.shelf import make_shelf, why_withheld
 from buildkit.index.variants import build_command, declared, nearest, read_variant, variant_of
 from buildkit.store.release import Release
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 PIP = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html; q=0.1, text/html; q=0.01"
 UV = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
@@ -307,9 +313,7 @@ def test_lines_for_pip(base: str, upstream: bool, pip: str) -> None:
 
 
 def test_lines_for_a_project_of_uv_parse_and_name_the_index() -> None:
-    import tomli
-
-    said = tomli.loads(lines_for("https://wheels.example/", "pt2.13-cu130", "x", upstream=False).uv_project)
+    said = tomllib.loads(lines_for("https://wheels.example/", "pt2.13-cu130", "x", upstream=False).uv_project)
     (index,) = said["tool"]["uv"]["index"]
     assert index == {
         "name": "cudabuild-pt2.13-cu130",
