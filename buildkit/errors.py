@@ -13,6 +13,7 @@ from buildkit.input_errors import (
     CudabuildError,
     HashMismatch,
     IndexUnreachable,
+    MissingExtra,
     NoCpuForm,
     NotCached,
     NotOnIndex,
@@ -32,6 +33,7 @@ __all__ = [
     "CudabuildError",
     "HashMismatch",
     "IndexUnreachable",
+    "MissingExtra",
     "NoCpuForm",
     "NotCached",
     "NotOnIndex",
@@ -253,6 +255,12 @@ class CannotCancel(StoreError):
     """The build is not running, not here, not this user's, or not the only one that is meant: nothing is cancelled."""
 
     kind = "cannot-cancel"
+
+
+class CannotServe(StoreError):
+    """The index cannot be served: its address is taken or not this machine's, or its certificate cannot be used."""
+
+    kind = "cannot-serve"
 
 
 # 130, 143

@@ -74,6 +74,12 @@ class ConfigError(RecipeError):
     kind = "configuration"
 
 
+class MissingExtra(RecipeError):
+    """A part of cudabuild that is installed on request only is not installed."""
+
+    kind = "missing-extra"
+
+
 # 4: source
 
 

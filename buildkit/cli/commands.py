@@ -19,6 +19,7 @@ COMMANDS = {
     "report": "Show where a build's time and memory went.",
     "monitor": "Show memory, processors, GPUs and the builds that run, live.",
     "cancel": "End a running build.",
+    "serve": "Serve the stored wheels as a package index for pip and uv.",
 }
 
 

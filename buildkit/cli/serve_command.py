@@ -1,0 +1,159 @@
+"""``cudabuild serve``: the stored wheels as a package index."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+import click
+
+from buildkit.cli.options import Asked, Warnings, examples, make_context
+from buildkit.cli.output import say
+from buildkit.errors import Interrupted, MissingExtra, UsageError
+
+if TYPE_CHECKING:
+    from buildkit.index.serve import Place
+    from buildkit.index.settings import Grade, IndexSettings
+    from buildkit.store.store import Store
+
+_FILE = click.Path(path_type=Path)
+MOST_SHOWN = 8
+"""Variants whose lines are printed at the start; the page / has them all."""
+
+
+@click.command(
+    "serve",
+    epilog=examples(
+        "cudabuild serve --index-only",
+        "cudabuild serve --index-only --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem",
+        "cudabuild serve --index-only --min-grade executed --upstream https://index.example/simple/",
+    ),
+)
+@click.option("--index-only", is_flag=True, help="Serve the package index; the rest of the service is not here yet.")
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where to listen.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, metavar="N", help="0: any that is free."
+)
+@click.option("--public", is_flag=True, help="Others use it through a proxy: as when it listens beyond loopback.")
+@click.option(
+    "--min-grade",
+    type=click.Choice(["built", "audited", "imported", "executed"]),
+    help="Serve only wheels whose proof reached this.",
+)
+@click.option(
+    "--upstream",
+    metavar="URL",
+    default="",
+    help="Simple index to which names are sent that no recipe and no wheel here owns.",
+)
+@click.option("--tls-cert", type=_FILE, metavar="FILE", help="Certificate (PEM), with its chain.")
+@click.option("--tls-key", type=_FILE, metavar="FILE", help="Its private key (PEM).")
+@click.option("--root-path", metavar="PREFIX", default="", help="Prefix that a proxy in front takes off: /wheels.")
+@click.option(
+    "--trust-proxy", metavar="ADDRESS", default="", help="Believe the X-Forwarded-* headers of these addresses."
+)
+@click.option(
+    "--allow-non-redistributable", is_flag=True, help="Serve to others what a licence does not let everybody have."
+)
+@click.option("--recipes", "recipes_folder", type=_FILE, metavar="DIR", help="Recipes' folder, beside the others.")
+def command(*, index_only: bool, **options: Any) -> int:
+    """Serve the stored wheels as a package index, from which pip and uv install; until Ctrl-C.
+
+    Each torch and CUDA release has a path of its own (/pt2.13-cu130/simple/). The page / lists them, with lines to
+    copy. Beyond this machine it serves manylinux wheels only, and none whose licence forbids that.
+    """  # fmt: skip
+    if not index_only:
+        raise UsageError("the full service is not part of this version yet", hint="cudabuild serve --index-only")
+    check_extra()
+    place = _place(options)
+    return _serve(place, options)
+
+
+def check_extra() -> None:
+    """Raise MissingExtra where the packages that a server needs are not installed."""
+    missing = [name for name in ("uvicorn", "fastapi", "jinja2") if importlib.util.find_spec(name) is None]
+    if missing:
+        message = f"`cudabuild serve` needs packages that are not installed: {', '.join(missing)}"
+        raise MissingExtra(message, hint="pip install 'cudabuild[service]'")
+
+
+def _place(options: dict[str, Any]) -> Place:
+    from buildkit.index.serve import Place
+
+    if options["tls_key"] is not None and options["tls_cert"] is None:
+        raise UsageError("--tls-key without --tls-cert", hint="give the certificate as well: --tls-cert FILE")
+    prefix = options["root_path"]
+    if prefix and not prefix.startswith("/"):
+        raise UsageError(f"--root-path {prefix} does not begin with a slash", hint=f"--root-path /{prefix}")
+    upstream = urlsplit(options["upstream"])
+    if options["upstream"] and (upstream.scheme not in {"http", "https"} or not upstream.hostname):
+        raise UsageError(
+            f"--upstream {options['upstream']} is not the URL of an index", hint="give http(s)://HOST/simple/"
+        )
+    return Place(
+        host=options["host"],
+        port=options["port"],
+        certificate=options["tls_cert"],
+        private_key=options["tls_key"],
+        root_path=prefix,
+        proxies=options["trust_proxy"],
+    )
+
+
+def _serve(place: Place, options: dict[str, Any]) -> int:
+    from buildkit.index.app import create_app
+    from buildkit.index.serve import base_url, check_certificate, is_shared, listen, run
+
+    asked = Asked.read(options)
+    store = make_context(asked, Warnings()).store
+    check_certificate(place)
+    with listen(place) as listener:
+        settings = _settings(asked, options, shared=options["public"] or is_shared(listener))
+        app = create_app(store, settings, Warnings())
+        try:
+            run(app, place, listener, lambda: _greet(store, settings, base_url(place, listener)))
+        except Interrupted:  # Ctrl-C is how it is meant to be ended
+            say("ended")
+    return 0
+
+
+def _settings(asked: Asked, options: dict[str, Any], *, shared: bool) -> IndexSettings:
+    from buildkit.index.settings import IndexSettings
+    from buildkit.recipe.loader import search_path
+    from buildkit.recipe.owned import owned_names
+
+    folders = search_path(options["recipes_folder"] or asked.settings.recipes, asked.cwd, asked.environ)
+    return IndexSettings(
+        owned=owned_names(folders),
+        upstream=options["upstream"],
+        min_grade=cast("Grade", options["min_grade"] or "none"),
+        shared=shared,
+        allow_non_redistributable=options["allow_non_redistributable"],
+    )
+
+
+def _greet(store: Store, settings: IndexSettings, base: str) -> None:
+    """Say what is served, where, and what to type."""
+    from buildkit.index.catalogue import Catalogue
+    from buildkit.index.people import sections
+
+    shelf = Catalogue(store, settings).read()
+    found = sections(shelf, base, upstream=bool(settings.upstream))
+    files = sum(project.files for section in found for project in section.projects)
+    say(f"serving {files} wheels in {len(found)} variants of {store.root} on {base} (Ctrl-C ends it)")
+    for section in found[:MOST_SHOWN]:
+        say(f"{section.path}: {', '.join(project.name for project in section.projects)}")
+        say(f"  {section.lines.pip}\n  {section.lines.uv}")
+    if found:
+        say(f"for a project of uv, in its pyproject.toml:\n{found[0].lines.uv_project}")
+    if len(found) > MOST_SHOWN:
+        say(f"{len(found) - MOST_SHOWN} more variants: {base}")
+    if not found:
+        say("no wheel is served yet: cudabuild RECIPE builds one, and it appears without a restart")
+    if shelf.withheld:
+        (_, filename), reason = min(shelf.withheld.items())
+        say(f"{len(shelf.withheld)} wheels are not served, such as {filename}: {reason}")
+    if settings.shared and base.startswith("http:"):
+        say("warning: anybody on the way can change what plain HTTP carries: give --tls-cert and --tls-key")

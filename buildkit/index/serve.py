@@ -1,0 +1,112 @@
+"""The index as a server: a socket of its own, certificates that were tried, and uvicorn."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from buildkit.errors import CannotServe
+from buildkit.index.lines import is_loopback
+
+GRACE_SECONDS = 3
+"""How long a server that is being ended waits for answers that are on their way."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a server listens, and as what. Paths are of PEM files."""
+
+    host: str
+    port: int
+    certificate: Path | None = None
+    private_key: Path | None = None
+    root_path: str = ""
+    """The prefix that a proxy in front takes off (``/wheels``)."""
+    proxies: str = ""
+    """Addresses whose ``X-Forwarded-*`` headers are believed; empty: nobody's."""
+
+
+def listen(place: Place) -> socket.socket:
+    """A listening socket, on a free port for port 0. Raises CannotServe."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)[0]
+        dual = family == socket.AF_INET6 and place.host == "::"
+        return socket.create_server(address[:2], family=family, backlog=2048, dualstack_ipv6=dual)
+    except OSError as error:
+        raise _why(place, error) from error
+
+
+def _why(place: Place, error: OSError) -> CannotServe:
+    where = f"{place.host} port {place.port}"
+    if error.errno == errno.EADDRINUSE:
+        hint = f"give another with --port, or find who has it: ss -ltnp 'sport = :{place.port}'"
+        return CannotServe(f"another program listens on {where}", evidence=str(error), hint=hint)
+    if error.errno == errno.EACCES:
+        hint = "give a port of 1024 or more with --port, and put a proxy in front"
+        return CannotServe(f"this user may not listen on {where}", evidence=str(error), hint=hint)
+    hint = "give an address of this machine with --host: 127.0.0.1 for this machine alone, 0.0.0.0 for all networks"
+    return CannotServe(f"{place.host} is no address that can be listened on", evidence=str(error), hint=hint)
+
+
+def check_certificate(place: Place) -> None:
+    """Load the certificate and its key as the server will. Raises CannotServe."""
+    if place.certificate is None:
+        return
+    for path in (place.certificate, place.private_key):
+        if path is not None and not path.is_file():
+            raise CannotServe(f"there is no file {path}", hint="give the PEM files with --tls-cert and --tls-key")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(place.certificate, place.private_key, password=_none)
+    except (OSError, ValueError) as error:  # SSLError is an OSError; a key with a password gives ValueError
+        key = place.private_key or place.certificate
+        message = f"the certificate {place.certificate} cannot be used with the key {key}"
+        hint = f"compare them: openssl x509 -noout -pubkey -in {place.certificate}; openssl pkey -pubout -in {key}"
+        raise CannotServe(message, evidence=str(error), hint=hint) from error
+
+
+def _none() -> str:
+    """Nobody is asked for a password; an encrypted key is told as an error instead."""
+    return ""
+
+
+def is_shared(listener: socket.socket) -> bool:
+    """Whether other machines can reach what listens here."""
+    return not is_loopback(str(listener.getsockname()[0]))
+
+
+def base_url(place: Place, listener: socket.socket) -> str:
+    """The URL by which people reach it, ending in a slash: this machine's name where it listens on all addresses."""
+    host, port = listener.getsockname()[:2]
+    if host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not listened on
+        host = socket.gethostname()
+    elif is_loopback(place.host) or not place.host.replace(".", "").isdigit():
+        host = place.host
+    shown = f"[{host}]" if ":" in host else host
+    scheme = "https" if place.certificate is not None else "http"
+    return f"{scheme}://{shown}:{port}{place.root_path.rstrip('/')}/"
+
+
+def run(app: Any, place: Place, listener: socket.socket, on_start: Callable[[], None]) -> None:
+    """Serve until a signal comes, and answer what is on its way; the signal's own exception is raised afterwards."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        root_path=place.root_path.rstrip("/"),
+        proxy_headers=bool(place.proxies),
+        forwarded_allow_ips=place.proxies or None,
+        ssl_certfile=place.certificate,
+        ssl_keyfile=place.private_key,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    on_start()
+    uvicorn.Server(config).run(sockets=[listener])

@@ -1,0 +1,26 @@
+"""What an index is asked to serve, and to whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Grade = Literal["none", "built", "audited", "imported", "executed"]
+GRADES: tuple[str, ...] = ("none", "built", "audited", "imported", "executed")
+"""Each contains the ones before it."""
+
+
+@dataclass(frozen=True)
+class IndexSettings:
+    """Resolved and complete; the commands make it from their options."""
+
+    owned: frozenset[str] = frozenset()
+    """Normalised names that recipes own; those of releases are owned as well."""
+    upstream: str = ""
+    """Simple index (its URL) that names which nobody here owns are redirected to; empty: they are not found."""
+    min_grade: Grade = "none"
+    """Wheels whose proof reached less are not served."""
+    shared: bool = False
+    """Others than this machine's people use it: no ``linux_*`` tags, and nothing that may not be passed on."""
+    allow_non_redistributable: bool = False
+    """The operator has checked that these people may have what a licence does not let everybody have."""
