@@ -17,6 +17,7 @@ from buildkit.input_errors import (
     NoCpuForm,
     NotCached,
     NotOnIndex,
+    NotRedistributable,
     PatchFailed,
     RecipeError,
     SourceError,
@@ -37,6 +38,7 @@ __all__ = [
     "NoCpuForm",
     "NotCached",
     "NotOnIndex",
+    "NotRedistributable",
     "PatchFailed",
     "RecipeError",
     "SourceError",
@@ -249,6 +251,18 @@ class NoSuchBuild(StoreError):
     """No build of this id, key or wheel is recorded here."""
 
     kind = "no-such-build"
+
+
+class IndexDenied(StoreError):
+    """The index knows no such token, or the token may not do this."""
+
+    kind = "index-denied"
+
+
+class IndexRefused(StoreError):
+    """The index does not take what it was sent; it says why."""
+
+    kind = "index-refused"
 
 
 class CannotCancel(StoreError):

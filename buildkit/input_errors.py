@@ -68,6 +68,12 @@ class NoCpuForm(RecipeError):
     kind = "no-cpu-form"
 
 
+class NotRedistributable(RecipeError):
+    """The package's licence does not let its wheels be passed on without checking."""
+
+    kind = "not-redistributable"
+
+
 class ConfigError(RecipeError):
     """The configuration file or a CUDABUILD_* variable does not parse."""
 

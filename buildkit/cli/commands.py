@@ -20,6 +20,8 @@ COMMANDS = {
     "monitor": "Show memory, processors, GPUs and the builds that run, live.",
     "cancel": "End a running build.",
     "serve": "Serve the stored wheels as a package index for pip and uv.",
+    "publish": "Upload wheels to an index, this one's or any other.",
+    "token": "Make, list and revoke the tokens of an index.",
 }
 
 

@@ -11,6 +11,7 @@ import click
 
 from buildkit.cli.options import Asked, Warnings, examples, make_context
 from buildkit.cli.output import say
+from buildkit.cli.serve_access import access, access_options, tell_uploads
 from buildkit.errors import Interrupted, MissingExtra, UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ MOST_SHOWN = 8
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, metavar="N", help="0: any that is free."
 )
-@click.option("--public", is_flag=True, help="Others use it through a proxy: as when it listens beyond loopback.")
+@click.option("--public", is_flag=True, help="Anybody may read, and others do: also behind a proxy.")
 @click.option(
     "--min-grade",
     type=click.Choice(["built", "audited", "imported", "executed"]),
@@ -58,6 +59,7 @@ MOST_SHOWN = 8
     "--allow-non-redistributable", is_flag=True, help="Serve to others what a licence does not let everybody have."
 )
 @click.option("--recipes", "recipes_folder", type=_FILE, metavar="DIR", help="Recipes' folder, beside the others.")
+@access_options
 def command(*, index_only: bool, **options: Any) -> int:
     """Serve the stored wheels as a package index, from which pip and uv install; until Ctrl-C.
 
@@ -112,6 +114,7 @@ def _serve(place: Place, options: dict[str, Any]) -> int:
     with listen(place) as listener:
         settings = _settings(asked, options, shared=options["public"] or is_shared(listener))
         app = create_app(store, settings, Warnings())
+        tell_uploads()
         try:
             run(app, place, listener, lambda: _greet(store, settings, base_url(place, listener)))
         except Interrupted:  # Ctrl-C is how it is meant to be ended
@@ -131,6 +134,7 @@ def _settings(asked: Asked, options: dict[str, Any], *, shared: bool) -> IndexSe
         min_grade=cast("Grade", options["min_grade"] or "none"),
         shared=shared,
         allow_non_redistributable=options["allow_non_redistributable"],
+        **access(asked, options, folders, shared=shared),
     )
 
 
@@ -143,6 +147,8 @@ def _greet(store: Store, settings: IndexSettings, base: str) -> None:
     found = sections(shelf, base, upstream=bool(settings.upstream))
     files = sum(project.files for section in found for project in section.projects)
     say(f"serving {files} wheels in {len(found)} variants of {store.root} on {base} (Ctrl-C ends it)")
+    if settings.readers is not None:
+        say("reading needs a token: in the URL as https://__token__:TOKEN@..., or in a netrc file")
     for section in found[:MOST_SHOWN]:
         say(f"{section.path}: {', '.join(project.name for project in section.projects)}")
         say(f"  {section.lines.pip}\n  {section.lines.uv}")

@@ -28,7 +28,7 @@ else:
 
 PREFIX = "CUDABUILD_"
 CONFIG_VARIABLE = "CUDABUILD_CONFIG"
-OTHERS = frozenset({CONFIG_VARIABLE, "CUDABUILD_GUARD", "CUDABUILD_CONTAINMENT"})
+OTHERS = frozenset({CONFIG_VARIABLE, "CUDABUILD_GUARD", "CUDABUILD_CONTAINMENT", "CUDABUILD_TOKEN"})
 """Variables that are no settings: they cannot stand in the file."""
 
 
@@ -124,6 +124,12 @@ class Settings(BaseModel):
         description="Address of NVIDIA's archives of CUDA 11.8 to 12.9 (the folder of `redistrib_12.8.1.json`), or of "
         "a copy of them; unset: NVIDIA's own.",
     )
+    tokens: Path | None = Field(
+        None, description="File of the tokens of `cudabuild serve`; unset: `tokens.json` beside the configuration file."
+    )
+    upload_names: Annotated[tuple[Text, ...], BeforeValidator(_names)] = Field(
+        (), description="Names that `cudabuild serve` takes uploads of, beside those of its recipes."
+    )
 
 
 def load_settings(
@@ -161,6 +167,11 @@ def config_file(environ: Mapping[str, str]) -> Path:
 def signing_key(environ: Mapping[str, str]) -> Path:
     """The private key that exports and served stores are signed with: beside the configuration file."""
     return config_file(environ).parent / "signing-key.pem"
+
+
+def tokens_file(settings: Settings, environ: Mapping[str, str]) -> Path:
+    """The file of an index's tokens: the one that was set, else the one beside the configuration file."""
+    return settings.tokens or config_file(environ).with_name("tokens.json")
 
 
 def cache_folder(settings: Settings, environ: Mapping[str, str]) -> Path:
@@ -229,7 +240,9 @@ def _checked(
         shown = "" if first["type"] == "value_error" else f" (it is {first['input']!r})"
         raise cause(f"{where(name)}: {text}{shown}", hint=_HINTS.get(name, _HINT)) from None
     paths: dict[str, Any] = {
-        name: _absolute(path, folder, environ) for name in ("cache", "recipes") if (path := getattr(settings, name))
+        name: _absolute(path, folder, environ)
+        for name in ("cache", "recipes", "tokens")
+        if (path := getattr(settings, name))
     }
     if settings.store and "://" not in settings.store:
         paths["store"] = str(_absolute(Path(settings.store), folder, environ))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from buildkit.cli.index_options import remote_index, token_option, user_option
 from buildkit.cli.options import Asked, DurationType, TorchType, json_option, make_context, verbose_option
 from buildkit.cli.output import SCHEMA, answer, error_object, print_failure, print_json, say
 from buildkit.cli.results import evidence_line
 from buildkit.cli.terminal import reporter_for
+from buildkit.cli.verify_publish import Sent, send_verdict, wheel_of
 from buildkit.errors import CudabuildError, UsageError
 from buildkit.verify.verdict import Grade, Verdict, check_requirement
 
@@ -22,15 +25,18 @@ if TYPE_CHECKING:
     from buildkit.build.verification import Verified
     from buildkit.build.verification_app import App
     from buildkit.build.verification_installed import Environment
+    from buildkit.index.publishing import Remote
     from buildkit.plan.request import Request
 
 EPILOG = """\b
 Examples:
   cudabuild verify dist/diso-0.1.4-cp311-cp311-linux_x86_64.whl --target 12.0
+  cudabuild verify diso --publish https://wheels.example/pt2.13-cu130/simple/
   cudabuild verify --installed
   cudabuild verify --installed --gpu rtx4090 --gpu 12.0
   cudabuild verify --installed diso -- python run.py --output out/
 """
+_PLACE = "cudabuild-verify-"
 PROGRAM = "buildkit.verify.program"
 
 
@@ -48,7 +54,7 @@ class WithProgram(click.Command):
 
 
 @click.command("verify", epilog=EPILOG, cls=WithProgram)
-@click.argument("words", nargs=-1, metavar="[WHEEL] | --installed [NAME] [-- COMMAND]")
+@click.argument("words", nargs=-1, metavar="[WHEEL] | NAME --publish INDEX | --installed [NAME] [-- COMMAND]")
 @click.option("--installed", is_flag=True, help="Look at the active environment: the package named, or all compiled.")
 @click.option("--gpu", "gpus", multiple=True, metavar="LIST", help="Judge for these GPUs: 8.6, rtx4090, '8.9;12.0'.")
 @click.option("--target", "targets", multiple=True, metavar="LIST", help="Targets that must be there.")
@@ -59,6 +65,9 @@ class WithProgram(click.Command):
 @click.option("--timeout", type=DurationType(), metavar="TIME", help="Hard limit for COMMAND, such as 30m (1h).")
 @click.option("--recipes", "recipes_folder", type=click.Path(path_type=Path), metavar="DIR", help="Recipes' folder.")
 @click.option("--offline", is_flag=True, help="Use only what is in the cache.")
+@click.option("--publish", "publish", metavar="INDEX", help="Attach the verdict to the wheel on this index.")
+@token_option
+@user_option
 @json_option
 @verbose_option
 @click.pass_context
@@ -68,12 +77,15 @@ def command(
     """Run the proof stages again on WHEEL, or with --installed on what is installed, whoever built it.
 
     A COMMAND after -- is run in the environment as one more stage. With --installed each finding comes with the
-    command that mends it; the exit code is 9 where one is an error.
+    command that mends it; the exit code is 9 where one is an error. With --publish the wheel may be on an index that
+    `cudabuild serve` runs, and its verdict goes there, where --min-grade counts it.
     """
     program: tuple[str, ...] = ctx.meta.get(PROGRAM, ())
-    _check_words(words, installed, gpus, program)
+    _check_words(words, installed, gpus, program, publish=options["publish"])
     asked = Asked.read(options)
-    with reporter_for(verbose=options["verbose"]) as reporter:
+    remote = _remote(asked, options)
+    sent: Sent = None
+    with reporter_for(verbose=options["verbose"]) as reporter, tempfile.TemporaryDirectory(prefix=_PLACE) as folder:
         context = make_context(asked, reporter)
         request = asked.request(words[0] if words else "")
         if installed:
@@ -82,14 +94,26 @@ def command(
         else:
             from buildkit.build.verification import verify_wheel
 
-            wheel = verify_wheel(Path(words[0]), request, context)
+            path = wheel_of(words[0], remote, request, context, Path(folder)) if remote else Path(words[0])
+            wheel = verify_wheel(path, request, context)
+            sent = send_verdict(wheel.proof.verdict, remote) if remote and not wheel.proof.error else None
     if installed:
         return _print_installed(found, require=options["require"], as_json=options["as_json"])
-    return _print(wheel, require=options["require"], as_json=options["as_json"])
+    return _print(wheel, sent, require=options["require"], as_json=options["as_json"])
 
 
-def _check_words(words: Sequence[str], installed: bool, gpus: Sequence[str], program: Sequence[str]) -> None:
+def _remote(asked: Asked, options: dict[str, Any]) -> Remote | None:
+    if options["publish"] is None:
+        return None
+    return remote_index(options["publish"], options["token_env"], options["username"], asked.environ)
+
+
+def _check_words(
+    words: Sequence[str], installed: bool, gpus: Sequence[str], program: Sequence[str], *, publish: str | None
+) -> None:
     hint = "cudabuild verify --help"
+    if installed and publish is not None:
+        raise UsageError("--publish goes with a wheel: what is installed has no sha256 of a wheel any more", hint=hint)
     if installed and len(words) > 1:
         raise UsageError("--installed takes one name, or none for all compiled packages", hint=hint)
     if program and not (installed and words):
@@ -164,16 +188,22 @@ def _unmet(each: Checked, require: Grade | None) -> CudabuildError | None:
     return _below(each.verdict, require, driver_missing=each.driver_missing) if each.verdict else None
 
 
-def _print(wheel: Verified, *, require: Grade | None, as_json: bool) -> int:
+def _print(wheel: Verified, sent: Sent, *, require: Grade | None, as_json: bool) -> int:
     proof = wheel.proof
-    error = proof.error or _below(proof.verdict, require or wheel.expected, driver_missing=proof.driver_missing)
+    unsent = sent if isinstance(sent, CudabuildError) else None
+    error = (
+        proof.error or unsent or _below(proof.verdict, require or wheel.expected, driver_missing=proof.driver_missing)
+    )
     if as_json:
         verdict = proof.verdict.model_dump(mode="json", by_alias=True)
         raised = [{"key": each.key, "before": each.before, "now": each.now} for each in wheel.raised]
         value = {"schema": SCHEMA, "name": wheel.name, "version": wheel.version, "verdict": verdict, "raised": raised}
+        value |= {"published": sent} if isinstance(sent, dict) else {}
         print_json({**value, "error": error_object(error)} if error else value)
     else:
         _tell(wheel, error)
+        if isinstance(sent, dict):
+            say(f"the index shows it as {sent['grade']} now" + ("" if sent["changed"] else ", as before"))
     return error.exit_code if error else 0
 
 

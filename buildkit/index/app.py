@@ -8,15 +8,17 @@ import re
 import anyio
 import anyio.to_thread
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from buildkit.errors import CudabuildError
-from buildkit.index import answers
+from buildkit.index import answers, uploads
 from buildkit.index.catalogue import Catalogue, Damaged
 from buildkit.index.missing import Missing, missing_file, missing_project, missing_variant
 from buildkit.index.ranges import etag_matches
+from buildkit.index.readers import ReadersOnly
 from buildkit.index.sending import file_answer
 from buildkit.index.settings import IndexSettings
 from buildkit.index.shelf import Shelf, body_of
@@ -41,8 +43,10 @@ def create_app(store: Store, settings: IndexSettings, reporter: Reporter | None 
         Route("/{variant}/simple/{name}/", index.project),
         Route("/{variant}/simple/{name}", index.project_without_slash),
         Route("/{variant}/files/{filename}", index.file),
+        *(uploads.routes(store, settings.uploads) if settings.uploads else ()),
     ]
-    app = Starlette(routes=routes, exception_handlers={404: _nothing_here, CudabuildError: _failed})
+    layers = [Middleware(ReadersOnly, tokens=settings.readers)] if settings.readers else []
+    app = Starlette(routes=routes, middleware=layers, exception_handlers={404: _nothing_here, CudabuildError: _failed})
     app.router.redirect_slashes = False
     return app
 

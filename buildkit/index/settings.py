@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from buildkit.index.tokens import Tokens
+from buildkit.index.uploads_settings import UploadSettings
+
 Grade = Literal["none", "built", "audited", "imported", "executed"]
 GRADES: tuple[str, ...] = ("none", "built", "audited", "imported", "executed")
 """Each contains the ones before it."""
@@ -24,3 +27,7 @@ class IndexSettings:
     """Others than this machine's people use it: no ``linux_*`` tags, and nothing that may not be passed on."""
     allow_non_redistributable: bool = False
     """The operator has checked that these people may have what a licence does not let everybody have."""
+    uploads: UploadSettings | None = None
+    """Who may upload what; None: nobody."""
+    readers: Tokens | None = None
+    """Whose tokens it takes to read; None: anybody may."""

@@ -10,14 +10,25 @@ from buildkit.recipe.loader import list_recipes
 from buildkit.recipe.model import Recipe
 
 
+def normalised(name: str) -> str:
+    """A distribution's name as PEP 503 writes it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def owned_licences(folders: Sequence[Path]) -> dict[str, bool]:
+    """Every owned name, and whether all recipes that own it let others have the wheel (an unreadable one does not)."""
+    found: dict[str, bool] = {}
+    for listed in list_recipes(folders):
+        recipe = listed.loaded.recipe if listed.loaded else None
+        for name in (listed.name, *(names_of(recipe) if recipe else ())):
+            known = found.get(normalised(name), True)
+            found[normalised(name)] = known and recipe is not None and recipe.license.redistributable
+    return found
+
+
 def owned_names(folders: Sequence[Path]) -> frozenset[str]:
     """The normalised names (PEP 503) that the recipes in these folders own; an unreadable recipe's own name counts."""
-    found: set[str] = set()
-    for listed in list_recipes(folders):
-        found.add(listed.name)
-        if listed.loaded is not None:
-            found |= set(names_of(listed.loaded.recipe))
-    return frozenset(re.sub(r"[-_.]+", "-", name).lower() for name in found)
+    return frozenset(owned_licences(folders))
 
 
 def names_of(recipe: Recipe) -> Iterable[str]:

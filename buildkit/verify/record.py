@@ -9,7 +9,7 @@ import io
 from collections.abc import Iterable
 from zipfile import ZipFile, ZipInfo
 
-from buildkit.verify.zip_structure import unsafe
+from buildkit.verify.zip_structure import DIRECTORY_LIMIT, read_whole, unsafe
 
 SIGNATURES = ("RECORD.jws", "RECORD.p7s")
 """Signatures of RECORD, which RECORD itself cannot list with a hash."""
@@ -48,7 +48,7 @@ def check_record(
 
 def _record_rows(archive: ZipFile, record_name: str, wheel: str) -> dict[str, tuple[str, str]]:
     try:
-        text = archive.read(record_name).decode("utf-8")
+        text = read_whole(archive, record_name, wheel, DIRECTORY_LIMIT).decode("utf-8")
     except KeyError as error:
         raise unsafe(wheel, record_name, "is missing") from error
     rows: dict[str, tuple[str, str]] = {}

@@ -163,6 +163,14 @@ def merged(old: Verdict, new: Verdict) -> Verdict:
     return with_stages(new, [*made, *before, *ran, *later])
 
 
+def raised(old: Verdict | None, new: Verdict) -> Verdict | None:
+    """What to keep of the same wheel in place of ``old``; None where the new verdict shows nothing more, or less."""
+    if old is None:
+        return new
+    best = merged(old, new)
+    return None if best == old or not meets(best.grade, old.grade) else best
+
+
 def with_stages(verdict: Verdict, stages: Sequence[Stage]) -> Verdict:
     """A verdict about the same, from other stages."""
     return make_verdict(stages, **{name: getattr(verdict, name) for name in _KEPT})

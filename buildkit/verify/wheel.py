@@ -19,7 +19,7 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from buildkit.errors import BadBackendAnswer, UnsafeWheel
 from buildkit.verify.record import check_record
-from buildkit.verify.zip_structure import check_member, check_structure, unsafe
+from buildkit.verify.zip_structure import check_directory, check_member, check_structure, read_whole, unsafe
 
 _CHUNK = 1 << 20
 _SCHEMES = ("purelib", "platlib", "headers", "scripts", "data")
@@ -142,16 +142,21 @@ class _Identity:
 def _opened(path: Path) -> Iterator[tuple[ZipFile, list[ZipInfo]]]:
     """The archive and its file members, structure, names and kinds checked."""
     try:
-        with path.open("rb") as stream, ZipFile(stream) as archive:
-            check_structure(stream, archive, path.name)
-            for info in archive.infolist():
-                check_member(info, path.name)
-                _check_name(info, path.name)
-            members = [info for info in archive.infolist() if not info.is_dir()]
-            _check_unique(archive.infolist(), path.name)
-            yield archive, members
+        with path.open("rb") as stream:
+            check_directory(stream, path.name)
+            with ZipFile(stream) as archive:
+                check_structure(stream, archive, path.name)
+                yield archive, _checked_members(archive, path.name)
     except (BadZipFile, EOFError, UnicodeDecodeError, NotImplementedError, zlib.error) as error:
         raise unsafe(path.name, "", f"is not a readable zip file: {error}") from error
+
+
+def _checked_members(archive: ZipFile, wheel: str) -> list[ZipInfo]:
+    for info in archive.infolist():
+        check_member(info, wheel)
+        _check_name(info, wheel)
+    _check_unique(archive.infolist(), wheel)
+    return [info for info in archive.infolist() if not info.is_dir()]
 
 
 def _check_name(info: ZipInfo, wheel: str) -> None:
@@ -196,13 +201,13 @@ def _identity(archive: ZipFile, dist_info: str, path: Path) -> _Identity:
 
     try:
         name, version, build, tags = parse_wheel_filename(path.name)
-        metadata = archive.read(f"{dist_info}/METADATA").decode("utf-8")
-        wheel = message_from_bytes(archive.read(f"{dist_info}/WHEEL"))
+        metadata = read_whole(archive, f"{dist_info}/METADATA", path.name).decode("utf-8")
+        wheel = message_from_bytes(read_whole(archive, f"{dist_info}/WHEEL", path.name))
         raw, _ = parse_email(metadata)
         said = Version(raw.get("version", ""))
         folder_name, folder_version = dist_info.removesuffix(".dist-info").rsplit("-", 1)
         folder = (canonicalize_name(folder_name), Version(folder_version))
-        listed = {tag for text in wheel.get_all("Tag", []) for tag in parse_tag(text)}
+        listed = {tag for text in wheel.get_all("Tag", []) for tag in parse_tag(str(text))}
     except (InvalidWheelFilename, InvalidVersion, KeyError, ValueError) as error:
         raise unsafe(path.name, "", f"does not say plainly what it is: {error}") from error
     if canonicalize_name(raw.get("name", "")) != name or said != version:

@@ -30,6 +30,10 @@ SIZE_LIMIT = 32 * 2**30
 RATIO_LIMIT = 200
 """Highest ratio of unpacked to packed bytes, for a member larger than ``RATIO_FLOOR``."""
 RATIO_FLOOR = 64 * 2**20
+DIRECTORY_LIMIT = 64 * 2**20
+"""Bytes of the central directory, which is read as a whole: 200 000 members with names of 270 characters."""
+TEXT_LIMIT = 8 * 2**20
+"""Bytes of METADATA or WHEEL, which are read as a whole, too; readme and licences included."""
 
 
 def unsafe(wheel: str, member: str, why: str) -> UnsafeWheel:
@@ -52,6 +56,31 @@ def check_structure(stream: BinaryIO, archive: ZipFile, wheel: str) -> None:
         raise unsafe(wheel, "", "holds bytes that belong to no member")
 
 
+def check_directory(stream: BinaryIO, wheel: str) -> None:
+    """Refuse a file without an end record at its end, or whose central directory nobody should read into memory.
+
+    To be asked before the file is opened as an archive: that reads the directory.
+    """
+    size = stream.seek(0, 2)
+    stream.seek(max(0, size - _END.size))
+    raw = stream.read()
+    if len(raw) != _END.size or raw[:4] != b"PK\5\6":
+        raise unsafe(wheel, "", "has trailing data or a comment after its end record, or is no zip file")
+    _, _, _, here, total, length, start, _ = _END.unpack(raw)
+    if 0xFFFF in (here, total) or _FULL in (length, start):
+        length = _end64(stream, size - _END.size, wheel)[3]
+    if length > DIRECTORY_LIMIT:
+        raise unsafe(wheel, "", f"has a central directory of {length} bytes, more than {DIRECTORY_LIMIT}")
+
+
+def read_whole(archive: ZipFile, member: str, wheel: str, limit: int = TEXT_LIMIT) -> bytes:
+    """The bytes of one member, at most ``limit``. Raises KeyError where there is none of this name."""
+    info = archive.getinfo(member)
+    if info.file_size > limit:
+        raise unsafe(wheel, member, f"has {info.file_size} bytes, more than {limit}")
+    return archive.read(info)
+
+
 def check_limits(archive: ZipFile, wheel: str) -> None:
     """Refuse archives that would fill a disk: too many members, too large, or packed too well."""
     members = archive.infolist()
@@ -62,6 +91,9 @@ def check_limits(archive: ZipFile, wheel: str) -> None:
     for info in members:
         if info.file_size > RATIO_FLOOR and info.file_size > RATIO_LIMIT * max(info.compress_size, 1):
             raise unsafe(wheel, info.orig_filename, f"unpacks to {info.file_size} from {info.compress_size} bytes")
+    packed = sum(info.compress_size for info in members)
+    if total > RATIO_FLOOR + RATIO_LIMIT * packed:
+        raise unsafe(wheel, "", f"unpacks to {total} from {packed} bytes")
 
 
 def check_member(info: ZipInfo, wheel: str) -> None:

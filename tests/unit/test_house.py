@@ -38,7 +38,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "diagnose": frozenset({"errors"}),
     "build": BOTTOM | {"machine", "recipe", "plan", "source", "guard", "verify", "store", "diagnose"},
     "report": frozenset({"recipe", "guard", "verify"}),
-    "index": frozenset({"errors", "input_errors", "progress", "file_identity", "machine", "store", "verify"}),
+    "index": frozenset(
+        {"errors", "input_errors", "process", "progress", "file_identity", "machine", "store", "verify"}
+    ),
     "cli": BOTTOM
     | {
         "input_errors",

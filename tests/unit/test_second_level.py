@@ -250,7 +250,7 @@ def of_another_key() -> dict[str, Any]:
 )
 def test_what_lies_is_not_used(here: Here, other: Store, changes: dict[str, Any], says: str) -> None:
     _lying(other, **changes)
-    asked = {"glibc": "9.99"} if "key" in changes else {}
+    asked: dict[str, Any] = {"glibc": "9.99"} if "key" in changes else {}
     assert here.bring(str(other.root), **asked) is None
     assert says in here.heard.warnings[0]
     assert list(here.store.entries()) == []

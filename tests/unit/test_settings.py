@@ -64,6 +64,8 @@ def test_everything_in_the_file(home: Path) -> None:
         toolkit-archives = "http://10.0.0.1:8000"
         store = "shared"
         trusted-keys = ["ed25519:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="]
+        tokens = "who.json"
+        upload-names = ["one", "other"]
         """,
     )
     assert settings.model_dump() == {
@@ -79,6 +81,8 @@ def test_everything_in_the_file(home: Path) -> None:
         "toolkit_archives": "http://10.0.0.1:8000",
         "store": str(home / ".config/cudabuild/shared"),
         "trusted_keys": (f"ed25519:{'A' * 43}=",),
+        "tokens": home / ".config/cudabuild/who.json",
+        "upload_names": ("one", "other"),
     }
 
 
@@ -96,6 +100,8 @@ def test_everything_in_variables(home: Path) -> None:
         "CUDABUILD_PASS_ENV": "CFLAGS, LDFLAGS CXXFLAGS",
         "CUDABUILD_STORE": "https://cache.example/prefix",
         "CUDABUILD_TRUSTED_KEYS": f"ed25519:{'A' * 43}= ed25519:{'B' * 43}=",
+        "CUDABUILD_TOKENS": "~/who.json",
+        "CUDABUILD_UPLOAD_NAMES": "one, other",
     }
     settings = load(home, **environ)
     assert settings.model_dump() == {
@@ -111,6 +117,8 @@ def test_everything_in_variables(home: Path) -> None:
         "toolkit_archives": "https://mirror.example/cuda/redist",
         "store": "https://cache.example/prefix",
         "trusted_keys": (f"ed25519:{'A' * 43}=", f"ed25519:{'B' * 43}="),
+        "tokens": home / "who.json",
+        "upload_names": ("one", "other"),
     }
     assert set(variables()) >= {"CUDABUILD_CONFIG", "CUDABUILD_CACHE", "CUDABUILD_PASS_ENV"}
 

@@ -8,6 +8,7 @@ import stat
 import struct
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -358,3 +359,25 @@ def test_other_answers_of_a_backend_are_refused(tmp_path: Path, answer: str, nam
         check_backend_answer(answer, tmp_path, name, version)
     assert repr(answer) in caught.value.message
     assert caught.value.exit_code == 6
+
+
+def test_what_would_fill_the_memory_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make(tmp_path)
+    monkeypatch.setattr(zip_structure, "DIRECTORY_LIMIT", 100)
+    assert "a central directory of" in refused(path)
+    monkeypatch.undo()
+    monkeypatch.setattr("buildkit.verify.wheel.read_whole", partial(zip_structure.read_whole, limit=50))
+    assert "more than 50" in refused(path, f"{INFO}/METADATA")
+
+
+def test_many_members_that_pack_too_well_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zip_structure, "RATIO_FLOOR", 1 << 16)
+    path = make(tmp_path, contents(**{f"pack_age/{number}": bytes(1 << 16) for number in range(9)}))
+    assert "unpacks to" in refused(path)
+
+
+def test_a_tag_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    path = make(tmp_path, contents(**{f"{INFO}/WHEEL": WHEEL.encode() + b"Tag: cp311-cp311-linux_\xff\n"}))
+    refused(path, "WHEEL")
