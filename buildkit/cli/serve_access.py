@@ -11,7 +11,7 @@ import click
 
 from buildkit.cli.options import Asked, SizeType
 from buildkit.cli.output import say
-from buildkit.cli.settings import tokens_file
+from buildkit.cli.settings import signing_key, tokens_file
 from buildkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,16 +26,20 @@ class Access(TypedDict):
 
     uploads: UploadSettings | None
     readers: Tokens | None
+    share_store: bool
+    signing_key: Path
 
 
 def access_options(command: Command) -> Command:
-    """What concerns tokens and uploads."""
+    """What concerns tokens, uploads, and other machines' stores."""
     options = (
         click.option("--tokens", "tokens", type=click.Path(path_type=Path), metavar="FILE",
                      help="File of tokens (`cudabuild token`)."),
         click.option("--private", is_flag=True, help="Reading needs a token, too, wherever it listens."),
         click.option("--upload-name", "upload_names", multiple=True, metavar="NAME",
                      help="Take uploads of this name, too, which no recipe owns."),
+        click.option("--share-store", is_flag=True,
+                     help="Let other cudabuilds ask this store by key: their `--store URL`."),
         click.option("--upload-limit", type=SizeType(), metavar="SIZE", help="Largest wheel to take (2GiB)."),
     )  # fmt: skip
     for option in reversed(options):
@@ -62,8 +66,13 @@ def tell_uploads() -> None:
 def access(asked: Asked, options: dict[str, Any], folders: Sequence[Path], *, shared: bool) -> Access:
     """Uploads need a token always; reading does beyond loopback (unless it is ``--public``) and with ``--private``.
 
-    UsageError where nobody could read.
+    UsageError where nobody could read, and where anybody could have what a licence does not let everybody have.
     """
+    if options["public"] and options["share_store"] and not options["allow_non_redistributable"]:
+        raise UsageError(
+            "--share-store hands out every stored wheel, and --public to anybody",
+            hint="leave --public out, or say --allow-non-redistributable once you have checked the licences",
+        )
     from buildkit.index.tokens import Tokens, read_tokens
     from buildkit.index.uploads_settings import UPLOAD_LIMIT, UploadSettings
     from buildkit.recipe.owned import normalised, owned_licences
@@ -80,4 +89,9 @@ def access(asked: Asked, options: dict[str, Any], folders: Sequence[Path], *, sh
     owned = {**dict.fromkeys(map(normalised, names), True), **owned_licences(folders)}
     limit = options["upload_limit"] or UPLOAD_LIMIT
     uploads = UploadSettings(tokens, owned, limit=limit, linux_tags=not shared)
-    return Access(uploads=uploads, readers=tokens if guarded else None)
+    return Access(
+        uploads=uploads,
+        readers=tokens if guarded else None,
+        share_store=options["share_store"],
+        signing_key=signing_key(asked.environ),
+    )

@@ -22,6 +22,7 @@ from buildkit.index.readers import ReadersOnly
 from buildkit.index.sending import file_answer
 from buildkit.index.settings import IndexSettings
 from buildkit.index.shelf import Shelf, body_of
+from buildkit.index.store_routes import store_routes
 from buildkit.index.variants import read_variant
 from buildkit.progress import Reporter
 from buildkit.store.release import Release
@@ -44,6 +45,7 @@ def create_app(store: Store, settings: IndexSettings, reporter: Reporter | None 
         Route("/{variant}/simple/{name}", index.project_without_slash),
         Route("/{variant}/files/{filename}", index.file),
         *(uploads.routes(store, settings.uploads) if settings.uploads else ()),
+        *(store_routes(store, settings.signing_key) if settings.share_store else ()),
     ]
     layers = [Middleware(ReadersOnly, tokens=settings.readers)] if settings.readers else []
     app = Starlette(routes=routes, middleware=layers, exception_handlers={404: _nothing_here, CudabuildError: _failed})

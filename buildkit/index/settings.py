@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from buildkit.index.tokens import Tokens
@@ -31,3 +32,7 @@ class IndexSettings:
     """Who may upload what; None: nobody."""
     readers: Tokens | None = None
     """Whose tokens it takes to read; None: anybody may."""
+    share_store: bool = False
+    """Whether other cudabuilds may ask for entries by key (their ``--store URL``)."""
+    signing_key: Path | None = None
+    """The file of the key that those entries are signed with, where it is there."""

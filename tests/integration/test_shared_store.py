@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import uvicorn
-from starlette.applications import Starlette
 
-from buildkit.index.store_routes import store_routes
+from buildkit.index.app import create_app
+from buildkit.index.settings import IndexSettings
 from buildkit.store.signing import new_key
 from buildkit.store.store import Store
 
@@ -79,7 +79,7 @@ def serving(store: Store, key: Path | None = None) -> Iterator[str]:
     """The address of a real server of the store."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        app = Starlette(routes=store_routes(store, key))
+        app = create_app(store, IndexSettings(share_store=True, signing_key=key))
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

@@ -357,3 +357,10 @@ def test_a_store_that_cannot_be_read_is_told_by_its_cause(tmp_path: Path) -> Non
 def test_the_key_of_old_pips_traceback_is_never_sent(store: Store, add: Callable[..., Release]) -> None:
     add()
     assert "dist-info-metadata" not in client(store).get(f"{FULL}/some-kernels/", headers={"Accept": JSON}).text
+
+
+def test_the_store_itself_is_served_where_that_was_said(store: Store, add: Callable[..., Release]) -> None:
+    path = f"/store/blobs/{add().sha256}"
+    assert client(store).get(path).status_code == 404
+    answer = client(store, share_store=True).get(path)
+    assert (answer.status_code, hashlib.sha256(answer.content).hexdigest()) == (200, path.rpartition("/")[2])

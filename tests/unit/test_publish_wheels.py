@@ -134,7 +134,16 @@ def test_the_token_command(empty_machine: None, tmp_path: Path, capsys: pytest.C
 
 
 def options(**changes: object) -> dict[str, object]:
-    return {"tokens": None, "private": False, "public": False, "upload_names": (), "upload_limit": None, **changes}
+    unchanged = {
+        "tokens": None,
+        "private": False,
+        "public": False,
+        "upload_names": (),
+        "upload_limit": None,
+        "share_store": False,
+        "allow_non_redistributable": False,
+    }
+    return {**unchanged, **changes}
 
 
 def test_reading_is_open_here_or_where_it_is_said(empty_machine: None, tmp_path: Path) -> None:
@@ -147,6 +156,15 @@ def test_reading_is_open_here_or_where_it_is_said(empty_machine: None, tmp_path:
         assert "--public" in caught.value.hint
     new_token(tmp_path / "t", "team", ["read"])
     assert access(asked, options(tokens=tmp_path / "t"), [], shared=True)["readers"] is not None
+
+
+def test_a_store_is_not_shared_with_everybody_by_the_way(empty_machine: None) -> None:
+    asked = Asked.read({})
+    with pytest.raises(UsageError, match="every stored wheel") as caught:
+        access(asked, options(public=True, share_store=True), [], shared=True)
+    assert "--allow-non-redistributable" in caught.value.hint
+    checked = options(public=True, share_store=True, allow_non_redistributable=True)
+    assert access(asked, checked, [], shared=True)["share_store"]
 
 
 def test_names_and_tags_that_uploads_may_have(empty_machine: None) -> None:
