@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "diagnose": frozenset({"errors"}),
     "build": BOTTOM | {"machine", "recipe", "plan", "source", "guard", "verify", "store", "diagnose"},
     "report": frozenset({"recipe", "guard", "verify"}),
+    "docker": frozenset({"errors", "machine", "recipe"}),
     "cli": BOTTOM
     | {
         "input_errors",
@@ -51,6 +52,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "diagnose",
         "build",
         "report",
+        "docker",
     },
     "__main__": frozenset({"cli"}),
 }
