@@ -43,7 +43,7 @@ def _heading(image: Image) -> Iterator[str]:
 
 def _shared(image: Image) -> Iterator[str]:
     yield "x-shared: &shared"
-    yield "  image: app"
+    yield "  image: ${COMPOSE_PROJECT_NAME:-app}"
     yield "  build:"
     yield "    context: ."
     if image.origin == "index":

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from buildkit import __version__
 from buildkit.docker.lines import ENVIRONMENT, HELPER_MOUNT, PIP_CACHE, SECRETS, apt_install, run, told
 from buildkit.docker.model import HELPER, WHEELHOUSE, Image
 
@@ -60,7 +61,7 @@ def _network(image: Image) -> Iterator[str]:
         path = urlsplit(image.index).path
         yield "Inside a build this address is the build's own machine. Either give it the network of this one,"
         yield "  docker build --network host ..."
-        yield "or let the index listen on all addresses (cudabuild serve --host 0.0.0.0) and name this machine:"
+        yield "or let the index listen everywhere (cudabuild serve --index-only --host 0.0.0.0) and name this machine:"
         yield "  docker build --add-host host.docker.internal:host-gateway \\"
         yield f"    --build-arg CUDABUILD_INDEX=http://host.docker.internal:{port}{path} \\"
         yield f"    --build-arg PIP_TRUSTED_HOST=host.docker.internal:{port} ..."
@@ -87,10 +88,13 @@ def build_stage(image: Image) -> Iterator[str]:
     system = sorted({*tools, *(name for package in image.packages for name in package.build_apt)})
     yield told("The compiler, and headers that the packages need.", apt_install(system))
     yield told(
-        "What pip installs cudabuild from: a version, git+https://..., or a path in the image.",
-        "ARG CUDABUILD=cudabuild",
+        "What pip installs cudabuild from: a version of it, or git+https://...",
+        f"ARG CUDABUILD=cudabuild=={__version__}",
     )
-    yield run((PIP_CACHE, *SECRETS), 'python -m pip install "$CUDABUILD"')
+    yield told(
+        "The version stands in the argument.\nhadolint ignore=DL3013",
+        run((PIP_CACHE, *SECRETS), 'python -m pip install "$CUDABUILD"'),
+    )
     yield told(
         "Torch, the toolkit and every wheel that was built lie in the cache mount: the next build of this image takes\n"
         "them from there.",
@@ -107,7 +111,7 @@ def _build_mounts(image: Image) -> list[str]:
 
 def _toolkit(image: Image) -> Iterator[str]:
     if image.toolkit:
-        yield f"cudabuild toolkit install {image.toolkit}"
+        yield f"{{ command -v nvcc || cudabuild toolkit install {image.toolkit}; }}"
 
 
 def _build_command(image: Image) -> str:
