@@ -15,29 +15,31 @@ from buildkit.store.model import Entry
 from buildkit.store.store import Store
 
 
-def make_wheel(folder: Path, filename: str, *, code: str = "ANSWER = 42\n", requires: Sequence[str] = ()) -> Path:
-    """A wheel of one module, which is called like its project, as an installer wants it."""
+def make_wheel(
+    folder: Path, filename: str, *, code: str = "", requires: Sequence[str] = (), extension: bytes = b""
+) -> Path:
+    """A wheel of one module, which is called like its project, in Python or (``extension``) compiled."""
     name, version = filename.split("-")[:2]
     info = f"{name}-{version}.dist-info"
-    metadata = "".join([f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-                        *(f"Requires-Dist: {one}\n" for one in requires)])  # fmt: skip
+    required = "".join(f"Requires-Dist: {one}\n" for one in requires)
     tag = filename.removesuffix(".whl").split("-", 2)[2]
+    source = code or f"# answered by {name}\n"
     files = {
-        f"{name}.py": code,
-        f"{info}/METADATA": metadata,
-        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: {tag}\n",
+        f"{name}.abi3.so" if extension else f"{name}.py": extension or source.encode(),
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{required}".encode(),
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: {tag}\n".encode(),
     }
-    rows = [f"{path},sha256={_digest(text)},{len(text)}" for path, text in files.items()]
-    files[f"{info}/RECORD"] = "\n".join([*rows, f"{info}/RECORD,,"]) + "\n"
+    rows = [f"{path},sha256={_digest(data)},{len(data)}\n" for path, data in files.items()]
+    files[f"{info}/RECORD"] = "".join([*rows, f"{info}/RECORD,,\n"]).encode()
     folder.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(folder / filename, "w") as archive:
-        for path, text in files.items():
-            archive.writestr(zipfile.ZipInfo(path), text)
+        for path, data in files.items():
+            archive.writestr(zipfile.ZipInfo(path), data)
     return folder / filename
 
 
-def _digest(text: str) -> str:
-    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
+def _digest(data: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
 
 
 def put_wheel(
