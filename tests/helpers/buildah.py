@@ -62,27 +62,27 @@ class Buildah:
         return folder
 
 
-def make_base(buildah: Buildah, scratch: Path) -> str:
+def make_base(buildah: Buildah) -> str:
     """The base image: this machine's Debian (or Ubuntu) with Python, made once by debootstrap's first stage.
 
     The maintainer scripts of its second stage take longer than all else here, and nothing in these images needs what
     they do: packages that the first stage only fetches are unpacked beside the others.
     """
     if not buildah.has(BASE):
-        root = scratch / "base"
+        container = buildah.run("from", "scratch").stdout.split()[-1]
+        root = Path(buildah.run("mount", container).stdout.split()[-1])
         suite, mirror = _distribution()
         command = ["debootstrap", "--foreign", "--variant=minbase", f"--include={','.join(INCLUDED)}"]
         subprocess.run([*command, suite, str(root), mirror], check=True, stdout=subprocess.DEVNULL)
-        for package in sorted((root / "var/cache/apt/archives").glob("*.deb")):
+        for name in (root / "debootstrap/base").read_text(encoding="utf-8").split():
+            (package,) = (root / "var/cache/apt/archives").glob(f"{name}_*.deb")
             subprocess.run(["dpkg-deb", "--extract", str(package), str(root)], check=True)
         for folder in ("var/cache/apt/archives", "debootstrap", "usr/share/doc", "usr/share/locale", "usr/share/man"):
             shutil.rmtree(root / folder, ignore_errors=True)
         (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n", encoding="utf-8")
         (root / "etc/group").write_text("root:x:0:\n", encoding="utf-8")
-        container = buildah.run("from", "scratch").stdout.split()[-1]
-        buildah.run("copy", "--quiet", container, str(root), "/")
+        buildah.run("umount", container)
         buildah.run("commit", "--quiet", "--rm", container, BASE)
-        shutil.rmtree(root)
     return BASE
 
 
@@ -108,7 +108,11 @@ def layers(exported: Path) -> Iterator[tuple[str, bytes]]:
                 yield member.name, b"" if file is None else file.read()
 
 
-def holding(exported: Path, text: str) -> list[str]:
-    """Names of what holds a text in an exported image: in its bytes, or in its name."""
-    wanted = text.encode()
-    return [name for name, data in layers(exported) if wanted in data or text in name]
+def holding(exported: Path, *texts: str) -> dict[str, list[str]]:
+    """For each text the names of what holds it in an exported image: in its bytes, or in its name."""
+    found: dict[str, list[str]] = {text: [] for text in texts}
+    for name, data in layers(exported):
+        for text, names in found.items():
+            if text.encode() in data or text in name:
+                names.append(name)
+    return found
