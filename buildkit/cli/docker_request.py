@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from buildkit.build.label import cuda_of_torch, local_label, torch_label, variant_targets
+from buildkit.build.label import cuda_of_torch, local_label, variant_targets
 from buildkit.cli.docker_inputs import Inputs, Wanted
 from buildkit.docker.choice import Stored, choose_wheels, default_torch, on_default_index
 from buildkit.docker.model import Image, Package, Wheel
@@ -140,14 +140,18 @@ def _base(python: str, packages: Sequence[Package]) -> str:
 
 def variant_name(torch: str, cuda: str, inputs: Inputs) -> str:
     """``pt2.13-cu130``, narrower target sets behind it: the path under which an index serves these wheels."""
-    targets = inputs.targets
-    declared = variant_targets(cuda)
-    label = local_label(
-        torch_version=torch, cuda=cuda or None, targets=targets, variant=declared, device="cuda" if targets else "cpu"
+    label, alone = (
+        local_label(
+            torch_version=version,
+            cuda=cuda or None,
+            targets=inputs.targets,
+            variant=variant_targets(cuda),
+            device="cuda" if inputs.targets else "cpu",
+        )
+        for version in (torch, "")
     )
-    head = torch_label(torch) if torch else ""
-    rest = label.removeprefix(f"{head}.").replace(".", "-")
-    return f"{head}-{rest}" if head else rest
+    head = label.removesuffix(alone).rstrip(".")
+    return "-".join([*([head] if head else []), *alone.split(".")])
 
 
 def _page(index: str, variant: str) -> str:

@@ -36,12 +36,13 @@ class Buildah:
 
     def build(
         self, context: Path, name: str, *, secrets: Mapping[str, Path] | None = None, arguments: Sequence[str] = (),
-        check: bool = True, timeout: float = 600.0,
+        volumes: Sequence[str] = (), check: bool = True, timeout: float = 600.0,
     ) -> str:  # fmt: skip
         """Build a context's Dockerfile as ``name``, each instruction a layer; returns the log."""
         words = ["build", "--isolation", "chroot", "--network", "host", "--layers", "--tag", name]
         words += [f"--secret=id={id_},src={file}" for id_, file in (secrets or {}).items()]
         words += [word for argument in arguments for word in ("--build-arg", argument)]
+        words += [f"--volume={folder}:{folder}:ro" for folder in volumes]
         return self.run(*words, str(context), check=check, timeout=timeout).stdout
 
     def run_in(self, image: str, *command: str) -> str:
