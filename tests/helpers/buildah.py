@@ -77,9 +77,15 @@ def make_base(buildah: Buildah) -> str:
         subprocess.run([*command, suite, str(root), mirror], check=True, stdout=subprocess.DEVNULL)
         for name in (root / "debootstrap/base").read_text(encoding="utf-8").split():
             (package,) = (root / "var/cache/apt/archives").glob(f"{name}_*.deb")
-            subprocess.run(["dpkg-deb", "--extract", str(package), str(root)], check=True)
+            files = subprocess.run(["dpkg-deb", "--fsys-tarfile", str(package)], check=True, capture_output=True).stdout
+            # /lib stays the link to /usr/lib that it is, also where a package still has files below /lib.
+            unpack = ["tar", "--extract", "--keep-directory-symlink", "--directory", str(root)]
+            subprocess.run(unpack, input=files, check=True)
         for folder in ("var/cache/apt/archives", "debootstrap", "usr/share/doc", "usr/share/locale", "usr/share/man"):
             shutil.rmtree(root / folder, ignore_errors=True)
+        if (root / "proc").is_symlink():  # where debootstrap may not mount there, such as in a container
+            (root / "proc").unlink()
+            (root / "proc").mkdir()
         (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n", encoding="utf-8")
         (root / "etc/group").write_text("root:x:0:\n", encoding="utf-8")
         buildah.run("umount", container)
