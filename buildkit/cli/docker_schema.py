@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from buildkit.cli.schema import JsonModel, SchemaNumber
+from buildkit.cli.json_model import JsonModel, SchemaNumber
 
 
 class FileObject(JsonModel):
