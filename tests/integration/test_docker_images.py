@@ -149,7 +149,8 @@ def plain_wheels(folder: Path) -> Iterator[Path]:
     for version in ("1.0", "2.0"):
         yield make_wheel(folder, f"dependency-{version}-py3-none-any.whl", code=f"VERSION = '{version}'\n")
     yield make_wheel(folder, "other-1.0-py3-none-any.whl", requires=["dependency"])
-    yield make_wheel(folder, "kernel-9.0-py3-none-any.whl", code="raise SystemExit('somebody else')\n")
+    yield make_wheel(folder, "extension-9.0-py3-none-any.whl", code="raise SystemExit('somebody else')\n")
+    yield make_wheel(folder, "torch-2.13.0-py3-none-any.whl", code="__version__ = '2.13.0+cu130'  # as torch's own\n")
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +164,7 @@ def person(tmp_path_factory: pytest.TempPathFactory) -> Path:
         filename = f"{name}-1.0+cpu-cp38-abi3-linux_x86_64.whl"
         wheel = make_wheel(folder / "made", filename, requires=["dependency<2"], extension=extension)
         put_wheel(store, wheel, name, torch="")
+    write_recipe(folder / "recipes", "extension", torch=True)
     (folder / "requirements.txt").write_text("other\ndependency\n", encoding="utf-8")
     return folder
 
@@ -184,7 +186,7 @@ def docker(person: Path, python: str, cudabuild: Callable[..., Any], tmp_path: P
         context = tmp_path / "context"
         shutil.copytree(person / "recipes", context / "recipes")
         shutil.copy2(person / "requirements.txt", context)
-        common = ["--variant", "cpu", "--base", BASE, "--recipes", "recipes", "--requirements", "requirements.txt"]
+        common = ["--base", BASE, "--recipes", "recipes", "--requirements", "requirements.txt"]
         done = cudabuild("docker", *words, *common, "--out", ".", "--python", python, cwd=context,
                          env={"CUDABUILD_CACHE": str(person / "cache")})  # fmt: skip
         assert done.code == 0, done.err
@@ -205,16 +207,16 @@ RUN --mount=type=secret,id=netrc,target=/root/.netrc --mount=type=secret,id=pipc
 def in_no_layer(buildah: Buildah, image: str, log: str, folder: Path) -> None:
     """The secret is neither in a layer nor in the configuration, its history or the log; what is there is found."""
     exported = buildah.exported(image, folder / "exported")
-    found = holding(exported, PLANTED, CREDENTIALS, "answered by other", "PIP_CONSTRAINT", "TORCH_CUDA_ARCH_LIST")
+    found = holding(exported, PLANTED, CREDENTIALS, "answered by other", "PIP_CONSTRAINT")
     assert found["answered by other"] != []
     assert "configuration" in found["PIP_CONSTRAINT"]
-    assert found[PLANTED] == found[CREDENTIALS] == found["TORCH_CUDA_ARCH_LIST"] == []  # it is for the CPU
+    assert found[PLANTED] == found[CREDENTIALS] == []
     assert PLANTED not in log
     assert CREDENTIALS not in log
 
 
 def test_an_image_from_a_wheelhouse(buildah: Buildah, world: World, docker: Docker, tmp_path: Path) -> None:
-    context = docker("kernel", "linked")
+    context = docker("kernel", "linked", "--variant", "cpu")
     with (context / "Dockerfile").open("a", encoding="utf-8") as file:
         file.write(LATER)
     log = buildah.build(context, "localhost/wheelhouse", secrets=world.secrets)
@@ -229,25 +231,30 @@ def test_an_image_from_a_wheelhouse(buildah: Buildah, world: World, docker: Dock
     in_no_layer(buildah, "localhost/wheelhouse", log, tmp_path)
 
 
-def test_an_image_from_an_index_on_loopback(
-    buildah: Buildah, world: World, person: Path, docker: Docker, tmp_path: Path
-) -> None:
-    world.put("cpu/simple", next((person / "made").glob("kernel-*")))
-    context = docker("kernel", "--style", "index", "--index", world.url)
+def test_an_image_from_an_index_on_loopback(buildah: Buildah, world: World, docker: Docker, tmp_path: Path) -> None:
+    """Beside a torch that only says which one it is; a higher version under the name lies on the other index."""
+    page = "pt2.13-cu130-sm86/simple"
+    name = "extension-1.0+pt2.13.cu130.sm86-cp38-abi3-linux_x86_64.whl"
+    extension = compiled(tmp_path / "extension", "extension")
+    world.put(page, make_wheel(tmp_path, name, requires=["dependency<2", "torch==2.13.*"], extension=extension))
+    context = docker("extension", "--variant", "pt2.13-cu130-sm86", "--style", "index", "--index", world.url)
     assert not (context / "wheelhouse").exists()
     world.asked.clear()
     log = buildah.build(context, "localhost/index", secrets=world.secrets)
-    assert "kernel: imported" in log
-    assert any(path.startswith("/cpu/simple/kernel/kernel-1.0") for path in world.asked)
-    assert not any("kernel-9.0" in path for path in world.asked)
-    assert buildah.run_in("localhost/index", "python", "-c", "import kernel; print(kernel.answer())") == "42\n"
+    assert "extension: imported" in log
+    assert any(path.startswith(f"/{page}/extension/extension-1.0") for path in world.asked)
+    assert not any("extension-9.0" in path for path in world.asked)
+    code = (
+        "import os, extension, torch; print(extension.answer(), torch.__version__, os.environ['TORCH_CUDA_ARCH_LIST'])"
+    )
+    assert buildah.run_in("localhost/index", "python", "-c", code) == "42 2.13.0+cu130 8.6\n"
     in_no_layer(buildah, "localhost/index", log, tmp_path)
 
 
 def test_a_wheel_that_is_not_the_one_that_was_proven_is_not_installed(
     buildah: Buildah, world: World, docker: Docker
 ) -> None:
-    context = docker("kernel")
+    context = docker("kernel", "--variant", "cpu")
     (wheel,) = (context / "wheelhouse").glob("*.whl")
     make_wheel(context / "wheelhouse", wheel.name, code="ANSWER = 'changed'\n", requires=["dependency<2"])
     file = context / "Dockerfile"
