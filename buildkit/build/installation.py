@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -200,8 +202,11 @@ def _restore(saved: dict[Path, Path]) -> None:
         shutil.copy2(copy, original, follow_symlinks=False)
 
 
-def keeping_lines(wheel: Path, name: str, folder: Path) -> list[str]:
-    """The lines that keep an installation, for what is found in the project's folder."""
+def keeping_lines(wheel: Path, name: str, folder: Path, *, container: str = "", host: str = "") -> list[str]:
+    """The lines that keep an installation, for what is found in the project's folder.
+
+    ``container``: the kind of container that this is, whose changes are gone when it is made anew; ``host``: its name.
+    """
     lines = []
     if (folder / "uv.lock").is_file() or _mentions(folder / "pyproject.toml", "[tool.uv"):
         lines.append(f"uv add '{name} @ {wheel.resolve().as_uri()}'   # keeps it in this uv project")
@@ -210,8 +215,33 @@ def keeping_lines(wheel: Path, name: str, folder: Path) -> list[str]:
         lines.append(f"{name} @ {wheel.resolve().as_uri()}   # add to {requirements[0].name}")
     if (folder / "Dockerfile").is_file():
         lines.append(f"COPY {wheel.name} /tmp/   # and, last of all installs in the Dockerfile:")
-        lines.append(f"RUN pip install --no-deps /tmp/{wheel.name} && python -c 'import torch, {_module(wheel)}'")
+        lines.append(f"RUN pip install --no-deps /tmp/{wheel.name} && python -c 'import {_imported(wheel)}'")
+    elif container in _FORGETFUL:
+        lines += _in_the_image(wheel, name, container, host)
     return lines
+
+
+_FORGETFUL = {"Docker", "Podman", "Kubernetes", "a container"}
+"""Kinds of containers whose file system goes with them; Apptainer's environments lie in a person's own folders."""
+
+
+def _in_the_image(wheel: Path, name: str, container: str, host: str) -> Iterator[str]:
+    """What is installed in a container lasts as long as it does: into the Dockerfile with it."""
+    tool = "podman" if container == "Podman" else "docker"
+    yield (
+        f"{tool} cp {host}:{shlex.quote(str(wheel))} wheelhouse/   # outside, in the Dockerfile's folder: this is "
+        f"{container}, and what was installed goes with it"
+    )
+    yield (
+        f"RUN --mount=type=bind,source=wheelhouse,target=/wheelhouse pip install --no-deps /wheelhouse/{wheel.name} "
+        f"&& pip check && python -c 'import {_imported(wheel)}'   # last of all installs in the Dockerfile"
+    )
+    yield f"cudabuild docker {name} --out .   # or, outside: a Dockerfile that has all of this"
+
+
+def _imported(wheel: Path) -> str:
+    """What a line imports as a check: the module, and torch before it where it is an extension of torch."""
+    return f"torch, {_module(wheel)}" if re.search(r"[+.]pt[0-9]", wheel.name.split("-")[1]) else _module(wheel)
 
 
 def _mentions(file: Path, text: str) -> bool:

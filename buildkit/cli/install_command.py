@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,7 @@ def _refused(request: Request, context: Context) -> BuildResult | None:
 
 def _install(result: BuildResult, python: Path | None, context: Context) -> list[str]:
     from buildkit.build.installation import install_proven, keeping_lines
+    from buildkit.machine.place import read_surroundings
 
     try:
         done = install_proven(result, python, context)
@@ -83,5 +85,6 @@ def _install(result: BuildResult, python: Path | None, context: Context) -> list
     wheel = result.wheel or Path()
     what = f"replaced {done.replaced}" if done.replaced else "newly installed"
     lines = [f"installed into {done.prefix} ({what}{', with ' + ', '.join(done.added) if done.added else ''})"]
-    keep = keeping_lines(wheel, result.recipe, context.cwd)
+    container = read_surroundings(context.environ).container
+    keep = keeping_lines(wheel, result.recipe, context.cwd, container=container, host=os.uname().nodename)
     return [*lines, *(f"to keep it: {line}" for line in keep)]

@@ -23,6 +23,7 @@ from buildkit.cli.cache_schema import (
     RemovedObject,
 )
 from buildkit.cli.commands import COMMANDS
+from buildkit.cli.docker_schema import DockerObject, FileObject, ImageWheelObject
 from buildkit.cli.doctor_schema import SECTIONS, doctor_schema_text
 from buildkit.cli.explain_schema import CauseObject, ExplainObject, LineObject, explain_schema_text
 from buildkit.cli.json_model import ErrorObject
@@ -163,6 +164,9 @@ def json_text() -> str:
         ("`installable`", InstallableObject),
         ("The object of `toolkit install`", InstalledToolkitObject),
         ("The object of `toolkit uninstall`", RemovedToolkitObject),
+        ("The object of `docker`", DockerObject),
+        ("`files`", FileObject),
+        ("`wheels`", ImageWheelObject),
     )
     return _tables(sections)
 

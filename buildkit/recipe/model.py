@@ -223,6 +223,17 @@ class RuntimeSection(Section):
     """What the installed package needs."""
 
     requires: tuple[Requirement, ...] = Field((), description="Requirements that the package has and does not declare.")
+    apt: tuple[PackageName, ...] = Field(
+        (),
+        description="Debian packages that it needs where it runs; by default those of [system], where that names "
+        "libraries.",
+    )
+    driver: bool = Field(
+        False,
+        strict=True,
+        description="Whether it is linked to the GPU driver's own library (libcuda.so.1), so that it cannot be "
+        "imported where there is no driver, such as while an image is built.",
+    )
 
 
 class VerifySection(Section):

@@ -287,7 +287,7 @@ def own_broker() -> Iterator[dict[str, str]]:
 
 LONGEST = (
     "test_lookalikes", "test_index_package", "test_verify_installed", "test_canary", "test_bad_input",
-    "test_shim_real", "test_broker_load", "test_store_hit",
+    "test_shim_real", "test_broker_load", "test_store_hit", "test_docker_images",
 )  # fmt: skip
 """Files that take longest come first, and unit tests last, so that all processes end at about the same time."""
 

@@ -17,16 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from buildah import BASE, Buildah, make_base
 
 from buildkit.build.context import Context
 from buildkit.progress import Silent
 from buildkit.recipe.loader import bundled_recipes, load_recipe
 from buildkit.source.fetch import fetch_source, unpack
+from buildkit.source.index_settings import IndexSettings
 from buildkit.source.spec import spec_of
 
 NIGHTLY = ("chamferdist", "cumcubes", "diso", "torch-cluster", "torch-scatter", "torch-spline-conv")
 WEEKLY = ("causal-conv1d", "gsplat", "minkowskiengine")
 HOURS = 4
+TORCH = "2.13.0+cu130"
 Cudabuild = Callable[..., Any]
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(HOURS * 3600)]
@@ -113,3 +116,39 @@ def test_every_recipe_of_the_index_is_among_them() -> None:
     folders = [file.parent for file in bundled_recipes().glob("*/recipe.toml")]
     of_the_index = {folder.name for folder in folders if load_recipe(folder).recipe.versions[0].sdist}
     assert of_the_index == {*NIGHTLY, *WEEKLY}
+
+
+def pip_configuration(index: IndexSettings) -> tuple[str, list[str]]:
+    """A pip.conf with the person's own index, and the folders of this machine that it speaks of."""
+    extra = [url for url in index.indexes if url != index.index_url]
+    named = {"index-url": [index.index_url or ""], "extra-index-url": extra, "find-links": list(index.find_links)}
+    lines = [f"{name} = {' '.join(values)}\n" for name, values in named.items() if any(values)]
+    places = [place.removeprefix("file://") for place in (*index.indexes, *index.find_links)]
+    folders = [place for place in places if place.startswith("/")]
+    certificates = "/etc/ssl/certs"
+    return f"[global]\ncert = {certificates}/ca-certificates.crt\n{''.join(lines)}", [*folders, certificates]
+
+
+@pytest.mark.packages
+def test_diso_in_an_image_with_torch(
+    cudabuild: Cudabuild, person: dict[str, str], context: Context, cache: Path, tmp_path: Path
+) -> None:
+    """From the wheelhouse, beside the torch of the person's index, imported while the image is built."""
+    buildah = Buildah(cache / "images")
+    make_base(buildah)
+    out = tmp_path / "image"
+    built = cudabuild("diso", "--target", "12.0", env=person, timeout=HOURS * 3600)
+    assert built.code == 0, built.err
+    done = cudabuild("docker", "diso", "--target", "12.0", "--base", BASE, "--out", str(out), env=person)
+    assert done.code == 0, done.err
+    text, volumes = pip_configuration(context.index)
+    (tmp_path / "pip.conf").write_text(text, encoding="utf-8")
+    secrets = {"pipconf": tmp_path / "pip.conf"}
+    try:
+        log = buildah.build(out, "localhost/diso", secrets=secrets, volumes=volumes, timeout=HOURS * 3600)
+        assert "diso._C: imported" in log
+        code = "import torch, diso; print(torch.__version__)"
+        assert buildah.run_in("localhost/diso", "python", "-c", code).split()[-1] == TORCH
+    finally:
+        buildah.run("rmi", "--force", "localhost/diso", check=False)
+        buildah.run("rmi", "--prune", "--force", check=False)

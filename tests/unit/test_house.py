@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "index": frozenset(
         {"errors", "input_errors", "process", "progress", "file_identity", "machine", "store", "verify"}
     ),
+    "docker": frozenset({"errors", "machine", "recipe"}),
     "cli": BOTTOM
     | {
         "input_errors",
@@ -55,6 +56,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "build",
         "report",
         "index",
+        "docker",
     },
     "__main__": frozenset({"cli"}),
 }
