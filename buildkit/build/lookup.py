@@ -23,7 +23,9 @@ def stored(prepared: Prepared, context: Context) -> Entry | None:
         return None
     found = _held(lookup.entry, context) or superset_of(prepared, context)
     if found is None and context.shared is not None and context.may_install:
-        found = context.shared.bring(prepared, context, lambda: _held(context.store.get(prepared.key).entry, context))
+        found = context.shared.bring(
+            prepared, context, lambda: _held(sound(prepared.key, context.store).entry, context)
+        )
     return found
 
 

@@ -75,7 +75,7 @@ def command(*, index_only: bool, **options: Any) -> int:
 
 def check_extra() -> None:
     """Raise MissingExtra where the packages that a server needs are not installed."""
-    missing = [name for name in ("uvicorn", "fastapi", "jinja2") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("uvicorn", "starlette", "jinja2") if importlib.util.find_spec(name) is None]
     if missing:
         message = f"`cudabuild serve` needs packages that are not installed: {', '.join(missing)}"
         raise MissingExtra(message, hint="pip install 'cudabuild[service]'")
