@@ -286,10 +286,11 @@ def own_broker() -> Iterator[dict[str, str]]:
 
 
 LONGEST = (
-    "test_lookalikes", "test_index_package", "test_verify_installed", "test_canary", "test_bad_input",
-    "test_shim_real", "test_broker_load", "test_store_hit",
+    "test_broker_load", "test_index_package", "test_verify_installed", "test_install", "test_isolation",
+    "test_store_hit", "test_lookalikes", "test_canary", "test_bad_input", "test_shim_real",
 )  # fmt: skip
-"""Files that take longest come first, and unit tests last, so that all processes end at about the same time."""
+"""Files that take longest come first, and unit tests last, so that all processes end at about the same time. Before
+them one without torch, which another process installs meanwhile."""
 
 
 NIGHT = ("test_packages.py", "test_lookalikes_pip.py")
