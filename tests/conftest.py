@@ -21,6 +21,8 @@ GPU_FOLDER = Path(__file__).parent / "gpu"
 UNIT_FOLDER = Path(__file__).parent / "unit"
 MOST_PROCESSES = 4
 """More of them would only wait for the builds of each other."""
+ONE_PERSON = ("test_verify_installed.py", "test_install.py", "test_isolation.py", "test_store_hit.py")
+"""Files whose tests use a person's environment with torch: a second process would have to make another."""
 
 sys.dont_write_bytecode = False
 """Whatever PYTHONDONTWRITEBYTECODE says, which many containers set: without byte code every process rewrites all
@@ -44,12 +46,16 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """The tests of a file stay together and in order, as they share what was built; those on a GPU too."""
+    """The tests of a file stay together and in order, as they share what was built; those of one person, too, and
+    those on a GPU."""
     from xdist.scheduler import LoadFileScheduling
 
     class Files(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "tests/gpu" if _may_be_absent(nodeid, config.rootpath) else str(super()._split_scope(nodeid))
+            file = str(super()._split_scope(nodeid))
+            if file.endswith(ONE_PERSON):
+                return "one person"
+            return "tests/gpu" if _may_be_absent(nodeid, config.rootpath) else file
 
     config.option.loadscopereorder = False  # files in the order of collection, not by their number of tests
     return Files(config, log)

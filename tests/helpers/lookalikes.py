@@ -5,16 +5,25 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from buildkit.build.context import Context
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECTS = ROOT / "tests" / "packages"
 TAKEN = {"torchmcubes": {"csrc/table.hpp": ROOT / "csrc" / "mcubes" / "table.hpp"}}
 """Files that a project takes from elsewhere in this checkout."""
 Edits = Mapping[str, tuple[str, str]]
+NO_NVCC = "-DCMAKE_CUDA_COMPILER=NOTFOUND"
+"""What CMake finds on a machine without one, wherever this machine may have some."""
+PLAIN: Edits = {"CMakeLists.txt": ("STANDARD 20", "STANDARD 17")}
+"""torchmcubes without its lerp trap, which would hide the other one."""
+COVER_GONE: Edits = {"csrc/rasterize.cu": ("int rasterize_cover(", "int rasterize_cover_all(")}
+"""nvdiffrast with a kernel's function that is called and not there."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,28 @@ class Pip:
             text=True,
             check=False,
         )
+
+
+def plain_pip(folder: Path, context: Context, torch_site: Path, view: Path, *more: str) -> Pip:
+    """pip in a new environment with torch, a toolkit for one target, what setuptools projects need, and ``more``."""
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    site = next(folder.glob("lib/python*/site-packages"))
+    site.joinpath("torch.pth").write_text(f"{torch_site}\n", encoding="utf-8")
+    context.installer().install(["setuptools>=77,<82", "wheel", "ninja", *more], python=folder / "bin" / "python")
+    return Pip(
+        folder / "bin" / "python",
+        {
+            **context.environ,
+            "PATH": f"{folder}/bin:{view}/bin:/usr/bin:/bin",
+            "CUDA_HOME": str(view),
+            "CUDACXX": str(view / "bin" / "nvcc"),
+            "TORCH_CUDA_ARCH_LIST": "12.0",
+            "MAX_JOBS": "2",
+            # Not beside torch, which is shared; without byte code each of its imports takes three times as long.
+            "PYTHONDONTWRITEBYTECODE": "",
+            "PYTHONPYCACHEPREFIX": str(folder.parent / "pycache"),
+        },
+    )
 
 
 def only_wheel(folder: Path) -> Path:

@@ -286,21 +286,22 @@ def own_broker() -> Iterator[dict[str, str]]:
 
 
 LONGEST = (
-    "test_lookalikes", "test_index_package", "test_verify_installed", "test_canary", "test_bad_input",
-    "test_shim_real", "test_broker_load", "test_store_hit", "test_docker_images",
+    "test_broker_load", "test_index_package", "test_verify_installed", "test_install", "test_isolation",
+    "test_store_hit", "test_lookalikes", "test_canary", "test_bad_input", "test_docker_images", "test_shim_real",
 )  # fmt: skip
-"""Files that take longest come first, and unit tests last, so that all processes end at about the same time."""
+"""Files that take longest come first, and unit tests last, so that all processes end at about the same time. Before
+them one without torch, which another process installs meanwhile."""
 
 
-HOURS = "test_packages.py"
+NIGHT = ("test_packages.py", "test_lookalikes_pip.py")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Builds that take hours are there only where somebody asks for them, by their marker or by the file's name."""
-    if collection_path.name != HOURS:
+    """What is for the night is there only where somebody asks for it, by its marker or by the file's name."""
+    if collection_path.name not in NIGHT:
         return None
     by_marker = re.search(r"(?<!not )\b(packages|weekly)\b", config.option.markexpr)
-    return None if by_marker or any(HOURS in argument for argument in config.args) else True
+    return None if by_marker or any(collection_path.name in argument for argument in config.args) else True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -23,6 +23,8 @@ pytestmark = pytest.mark.integration
 PACKAGES = Path(__file__).resolve().parents[1] / "packages"
 TORCH = ("--torch", "2.13.0+cu130")
 SM120 = ("--target", "12.0")
+CPU = ("--device", "cpu")
+"""For what a backend does or answers, whatever it was asked to build for."""
 NO_COMMIT = "0" * 40
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 INTREE = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
@@ -443,16 +445,16 @@ def test_too_little_memory(fails: Fails, tmp_path: Path) -> None:
 
 def test_a_compile_error_shows_its_first_line(fails: Fails, tmp_path: Path) -> None:
     project = fastcuda(tmp_path / "fastcuda", add=("values[index] += 1.0f", "values[index] += nonsense"))
-    found = fails(
-        str(project), *SM120, code=6, kind="build-failed", says=r"add\.cu\(\d+\): error: identifier \"nonsense\""
-    )
+    says = r"add\.cu\(\d+\): error: identifier \"nonsense\""
+    found = fails(str(project), *SM120, "--no-canary", code=6, kind="build-failed", says=says)
     assert Path(found["log"]).is_file()
     assert "nonsense" in Path(found["log"]).read_text(encoding="utf-8")
 
 
 def test_a_cpu_only_wheel_shows_why(fails: Fails, tmp_path: Path) -> None:
     project = fastcuda(tmp_path / "fastcuda", setup=('os.environ.get("FORCE_CUDA") == "1"', "False"))
-    found = fails(str(project), *SM120, code=9, kind="cpu-only-wheel", says="fastcuda: not compiling with CUDA")
+    says = "fastcuda: not compiling with CUDA"
+    found = fails(str(project), *SM120, "--no-canary", code=9, kind="cpu-only-wheel", says=says)
     assert "CPU-only" in found["message"]
 
 
@@ -474,14 +476,14 @@ ANSWERS = {
 def test_a_backend_is_not_believed(fails: Fails, tmp_path: Path, case: str) -> None:
     backend, says = ANSWERS[case]
     project = a_package(tmp_path / "wanted", backend, '[project]\nname = "wanted"\nversion = "1.0"\n')
-    found = fails(str(project), *SM120, code=6, kind="bad-backend-answer", says=says)
+    found = fails(str(project), *CPU, code=6, kind="bad-backend-answer", says=says)
     assert "_PYPROJECT_HOOKS" not in found["evidence"]
 
 
 def test_a_backend_that_raises(fails: Fails, tmp_path: Path) -> None:
     backend = "def build_wheel(folder, settings=None, metadata=None):\n    raise RuntimeError('this went wrong')\n"
     project = a_package(tmp_path / "wanted", backend)
-    fails(str(project), *SM120, code=6, kind="build-failed", says="RuntimeError: this went wrong")
+    fails(str(project), *CPU, code=6, kind="build-failed", says="RuntimeError: this went wrong")
 
 
 def test_foreign_text_is_shown_and_not_obeyed(cudabuild: Cudabuild, person: dict[str, str], tmp_path: Path) -> None:
@@ -491,7 +493,7 @@ def test_foreign_text_is_shown_and_not_obeyed(cudabuild: Cudabuild, person: dict
         f"def build_wheel(folder, settings=None, metadata=None):\n    {loud}\n    {error}\n    raise SystemExit(3)\n"
     )
     project = a_package(tmp_path / "wanted", backend)
-    ran = cudabuild(str(project), *SM120, "--verbose", env=person)
+    ran = cudabuild(str(project), *CPU, "--verbose", env=person)
     assert ran.code == 6
     assert r"\x1b[2J\x1b[31m[bold red]loud[/bold red] [link=x]\u202e\x07" in ran.err
     assert "  | x.cu(3): error: expected[/] a" in ran.err, "colours and titles are left out where the cause is told"
@@ -501,9 +503,9 @@ def test_foreign_text_is_shown_and_not_obeyed(cudabuild: Cudabuild, person: dict
 def test_the_timeouts(fails: Fails, tmp_path: Path) -> None:
     backend = "import time\n\n\ndef build_wheel(folder, settings=None, metadata=None):\n    time.sleep(300)\n"
     project = str(a_package(tmp_path / "sleepy", backend))
-    found = fails(project, *SM120, "--timeout", "2s", code=8, kind="timeout", says="ended after 2 s")
+    found = fails(project, *CPU, "--timeout", "2s", code=8, kind="timeout", says="ended after 2 s")
     assert "--timeout" in found["hint"]
-    fails(project, *SM120, "--stall-timeout", "2s", code=8, kind="stalled", says="printed nothing")
+    fails(project, *CPU, "--stall-timeout", "2s", code=8, kind="stalled", says="printed nothing")
 
 
 # The disk

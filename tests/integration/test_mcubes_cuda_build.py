@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from buildkit.build.context import Context
 from buildkit.machine.arch import parse_targets
 from buildkit.verify.device_code import find_cuobjdump, inspect_object
+from tests.integration.conftest import TORCH, Cudabuild
 
 pytestmark = pytest.mark.integration
 
@@ -32,12 +34,11 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tools(context: Context, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with CMake, Ninja and pybind11, as somebody has who types cmake."""
-    folder = tmp_path_factory.mktemp("tools") / "venv"
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    packages = ["cmake>=3.23,<5", "ninja>=1.11,<2", "pybind11>=3.0,<4"]
-    subprocess.run([folder / "bin" / "python", "-m", "pip", "install", "-q", *packages], check=True, timeout=600)
+    folder, installer = tmp_path_factory.mktemp("tools") / "venv", context.installer()
+    python = installer.create(folder, Path(sys.executable))
+    installer.install(["cmake>=3.23,<5", "ninja>=1.11,<2", "pybind11>=3.0,<4"], python=python)
     return folder
 
 
@@ -63,16 +64,11 @@ def configure(
     return cmake(tools, "-G", "Ninja", "-S", source, "-B", out, hidden, *options, **variables)
 
 
-def test_with_a_toolkit_its_wheel_has_device_code(toolkit_view: Path, tmp_path: Path) -> None:
-    """AUTO, in a folder of its own: nothing outside csrc/mcubes is needed."""
-    alone = tmp_path / "alone"
-    shutil.copytree(SOURCES, alone, ignore=shutil.ignore_patterns("__pycache__", "build", "dist"))
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path / "wheels"), str(alone)]
-    variables = environment(CUDACXX=str(toolkit_view / "bin" / "nvcc"), CUDAARCHS="120-real")
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=900, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (wheel,) = (tmp_path / "wheels").glob("cudabuild_mcubes-*.whl")
-    with zipfile.ZipFile(wheel) as archive:
+def test_its_wheel_has_device_code(cudabuild: Cudabuild, tmp_path: Path) -> None:
+    """By its recipe, from a folder of its own: nothing outside csrc/mcubes is needed. It is other tests' canary."""
+    ran = cudabuild("build", "cudabuild-mcubes", "--target", "12.0", "--torch", TORCH, "--json")
+    assert ran.code == 0, ran.err
+    with zipfile.ZipFile(ran.json["wheel"]["path"]) as archive:
         assert [name for name in archive.namelist() if ".dist-info/" not in name] == [MODULE]
         module = Path(archive.extract(MODULE, tmp_path / "unpacked"))
     code = inspect_object(module, module.name, find_cuobjdump())
@@ -88,7 +84,7 @@ def test_with_a_toolkit_its_wheel_has_device_code(toolkit_view: Path, tmp_path: 
 
 
 def test_by_default_every_major_architecture(tools: Path, toolkit_view: Path, tmp_path: Path) -> None:
-    said = configure(tools, SOURCES, tmp_path, "-DCUDABUILD_CUDA=ON", CUDA_HOME=str(toolkit_view))
+    said = configure(tools, SOURCES, tmp_path, CUDA_HOME=str(toolkit_view))
     assert said.returncode == 0, said.stdout + said.stderr
     assert f"CUDA: {toolkit_view}/bin/nvcc" in said.stdout
     assert "for all-major" in said.stdout

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shutil
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -75,6 +76,16 @@ def test_a_package_builds_without_a_recipe(cudabuild: Cudabuild, person: dict[st
     answer = build(cudabuild, person, "pypi:torch-spline-conv==1.2.2")
     assert answer["verdict"]["grade"] == "imported"
     assert re.match(r"1\.2\.2\+pt2\.13\.cu130", answer["version"])
+
+
+@pytest.mark.packages
+def test_where_no_torch_is_named_the_newest_is_taken(cudabuild: Cudabuild, tmp_path: Path) -> None:
+    """It is another one than all other tests use, and several GB."""
+    shutil.copytree(Path(__file__).parents[1] / "packages" / "plainc", tmp_path / "plainc")
+    ran = cudabuild("build", "./plainc", "--device", "cpu", "--refresh", "--json", cwd=tmp_path)
+    assert ran.code == 0, (ran.out, ran.err)
+    assert ran.json["verdict"]["grade"] == "imported"
+    assert ran.json["plan"]["torch"]
 
 
 @pytest.fixture

@@ -18,12 +18,12 @@ from jsonschema import Draft202012Validator
 
 from buildkit.guard.trace import read_trace
 from buildkit.store.traces import Traces
-from tests.integration.conftest import Cudabuild, clean_environment
+from tests.integration.conftest import TORCH, Cudabuild, clean_environment
 
 pytestmark = pytest.mark.integration
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "reference"
-WORDS = ("--device", "cpu", "--require", "built", "--json")
+WORDS = ("--device", "cpu", "--torch", TORCH, "--require", "built", "--json")
 SETUP = """
 import os, time
 from setuptools import Extension, setup

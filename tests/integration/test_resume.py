@@ -57,9 +57,10 @@ BACKENDS = {
     "setuptools": ('["setuptools>=64", "torch"]', "setuptools.build_meta"),
     "scikit-build-core": ('["scikit-build-core>=0.10", "cmake>=3.18", "ninja"]', "scikit_build_core.build"),
 }
+CPU = ("--device", "cpu", "--torch", "2.13.0+cu130")
 WORDS = {
     "setuptools": ("--torch", "2.13.0+cu130", "--target", "7.5", "--no-canary", "--jobs", "2"),
-    "scikit-build-core": ("--device", "cpu", "--torch", "2.13.0+cu130", "--jobs", "2"),
+    "scikit-build-core": (*CPU, "--jobs", "2"),
 }
 ENDINGS = {"setuptools": signal.SIGKILL, "scikit-build-core": signal.SIGINT}
 """Nothing is told of a kill, as of a machine that loses its power; after Ctrl-C the command ends by itself."""
@@ -214,7 +215,7 @@ def test_a_backend_without_memory_gets_one_more_try_with_fewer_jobs(
     (package / "setup.py").write_text(HUNGRY % enough, encoding="utf-8")
     (package / "a.c").write_text(MODULE_C, encoding="utf-8")
     (package / "b.c").write_text("int b;\n", encoding="utf-8")
-    words = ("build", "./hungry", "--device", "cpu", "--jobs", "3", "--json", "--require", "imported")
+    words = ("build", "./hungry", *CPU, "--jobs", "3", "--json", "--require", "imported")
     done = cudabuild(*words, cwd=tmp_path)
     assert done.code == code, done.err
     answer = done.json

@@ -39,7 +39,9 @@ __global__ void slow(float *values) {
 """
 """It keeps the device compiler busy for a second or two, and the others hardly."""
 SMALL = "__global__ void nothing() {}\nvoid launch() { nothing<<<1, 1>>>(); }\n"
-HOST = '#include <regex>\nbool f(const char *t) { return std::regex_match(t, std::regex("a+b")); }\n'
+HOST = "#include <string>\nstd::string f(int n) { return std::to_string(n); }\n"
+SLOW = '#include <regex>\nbool f(const char *t) { return std::regex_match(t, std::regex("a+b")); }\n'
+"""It keeps the C++ compiler busy for a second or two."""
 CMAKE = """
 cmake_minimum_required(VERSION 3.18)
 project(tiny LANGUAGES C CXX CUDA)
@@ -65,7 +67,8 @@ class Site:
         self.plain_view = make_view(toolkit, [], folder / "plain", compiler=Path("/usr/bin/cc"))
         self.work = folder / "work"
         (self.work / "tmp").mkdir(parents=True)
-        for name, text in (("k.cu", KERNEL), ("small.cu", SMALL), ("host.cpp", HOST), ("CMakeLists.txt", CMAKE)):
+        sources = {"k.cu": KERNEL, "small.cu": SMALL, "host.cpp": HOST, "slow.cpp": SLOW, "CMakeLists.txt": CMAKE}
+        for name, text in sources.items():
             (self.work / name).write_text(text, encoding="utf-8")
         self.events: list[dict[str, str]] = []
         self.client = BrokerClient(
@@ -231,7 +234,7 @@ def test_response_files_are_read_by_the_compiler(site: Site) -> None:
 
 @pytest.mark.parametrize("victim", ["cicc", "cc1plus"])
 def test_a_program_killed_from_outside_starts_again(site: Site, victim: str) -> None:
-    words = ("nvcc", "-arch=sm_75", "-c", "k.cu", "-o", "k.o") if victim == "cicc" else ("g++", "-O2", "-c", "host.cpp")
+    words = ("nvcc", "-arch=sm_75", "-c", "k.cu", "-o", "k.o") if victim == "cicc" else ("g++", "-O2", "-c", "slow.cpp")
     process = site.start(*words)
     until(lambda: bool(below(process.pid, victim)))
     os.kill(below(process.pid, victim)[0], signal.SIGKILL)
