@@ -16,6 +16,7 @@ from buildkit.build.metadata import rewrite
 from buildkit.build.reproducible import Content, write_wheel
 from buildkit.build.sbom import OF_AUDITWHEEL, SBOM_FILE
 from buildkit.machine.arch import Target
+from buildkit.store.rebuilds import tagged_filename
 from buildkit.verify.record import SIGNATURES
 from buildkit.verify.wheel import WheelFile, open_wheel
 
@@ -96,12 +97,6 @@ def _tagged(wheel: bytes, platforms: Sequence[str]) -> bytes:
         else:
             lines.append(line)
     return "\n".join([*lines, ""]).encode("utf-8")
-
-
-def tagged_filename(filename: str, build: str) -> str:
-    """The file name with another build tag, or (for an empty one) without."""
-    name, version, *_tag, python, abi, platform = filename.removesuffix(".whl").split("-")
-    return "-".join([name, version, *([build] if build else []), python, abi, platform]) + ".whl"
 
 
 def with_build_tag(final: Path, build: str) -> Path:

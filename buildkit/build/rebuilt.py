@@ -13,10 +13,10 @@ from email import message_from_bytes
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
-from buildkit.build.final import tagged_filename, with_build_tag
+from buildkit.build.final import with_build_tag
 from buildkit.store.blobs import file_sha256
 from buildkit.store.locks import OnWait, tell_nobody
-from buildkit.store.release import Release
+from buildkit.store.rebuilds import build_number, builds_of, tagged_filename
 from buildkit.store.store import Store
 
 
@@ -31,29 +31,8 @@ def named(wheel: Path, store: Store, on_wait: OnWait = tell_nobody) -> Iterator[
         yield _renamed(wheel, store)
 
 
-def yank_older(release: Release, store: Store) -> list[Release]:
-    """Yank what the release was built again of: lower build tags of its version and tags. Returns what was yanked."""
-    older = [
-        each
-        for each in _builds(release.filename, store)
-        if build_number(each.filename) < build_number(release.filename)
-    ]
-    return [
-        store.amend_release(each.model_copy(update={"yanked": f"built again as {release.filename}"}))
-        for each in older
-        if not each.yanked
-    ]
-
-
-def build_number(filename: str) -> tuple[int, str]:
-    """The build tag of a wheel's file name as installers order it; one without a tag comes first."""
-    from packaging.utils import parse_wheel_filename
-
-    return parse_wheel_filename(filename)[2] or (-1, "")
-
-
 def _renamed(wheel: Path, store: Store) -> Path:
-    builds, sha256 = _builds(wheel.name, store), file_sha256(wheel)
+    builds, sha256 = builds_of(wheel.name, store), file_sha256(wheel)
     bearer = store.bearer(wheel.name)
     if bearer == sha256 or not (builds or bearer):
         return wheel
@@ -68,13 +47,6 @@ def _renamed(wheel: Path, store: Store) -> Path:
         again = with_build_tag(wheel, str(number))
         if store.bearer(again.name) in {"", file_sha256(again)}:
             return again
-
-
-def _builds(filename: str, store: Store) -> list[Release]:
-    """Releases that differ from a file name in the build tag at most, in the order of their tags."""
-    bare = tagged_filename(filename, "")
-    found = [each for each in store.releases() if tagged_filename(each.filename, "") == bare]
-    return sorted(found, key=lambda each: build_number(each.filename))
 
 
 def _tag(filename: str) -> str:

@@ -14,9 +14,9 @@ from buildkit.build.canary import RECIPE as CANARY
 from buildkit.build.context import Context
 from buildkit.build.final import FACTS_FILE
 from buildkit.build.label import cuda_of_torch
-from buildkit.build.rebuilt import yank_older
 from buildkit.store.blobs import file_sha256
 from buildkit.store.model import Entry, utc_now
+from buildkit.store.rebuilds import yank_older
 from buildkit.store.release import Release
 from buildkit.store.releases import NameTaken
 from buildkit.store.store import Store

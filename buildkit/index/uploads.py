@@ -32,6 +32,7 @@ from buildkit.index.uploads_words import linux_tag_refused, told
 from buildkit.index.variants import variant_of
 from buildkit.store.locks import file_lock
 from buildkit.store.model import WheelName, first_line
+from buildkit.store.rebuilds import yank_older
 from buildkit.store.release import Release
 from buildkit.store.releases import NameTaken
 from buildkit.store.store import Store
@@ -116,6 +117,7 @@ class _Uploads:
             with file_lock(self._store.root / "locks" / "uploads.lock"):  # of two under one name, one is second
                 self._refuse_twin(release)
                 self._store.publish(wheel, release)
+                yank_older(release, self._store)
         except NameTaken as error:
             raise Refused(409, f"{error.message} ({error.evidence})") from error
         LOG.info("%s uploaded %s (sha256 %s)", by, filename, release.sha256)

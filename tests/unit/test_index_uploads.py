@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from upload_wheels import WheelMaker, fake_cuobjdump, marked_object
 from uploading import Answer, basic, form, post, upload_form
 
+from buildkit.build.final import with_build_tag
 from buildkit.errors import VerificationFailed
 from buildkit.index.app import create_app
 from buildkit.index.checks import check_wheel
@@ -109,6 +110,14 @@ def test_another_spelling_of_a_name_is_a_conflict_too(index: Index, changes: dic
     index.upload(first)
     refused(index.upload(index.wheel(**changes)), 409, f"is there as {first.name}")
     assert index.upload(index.wheel(version="1.1+pt2.13.cu130.sm120")).status == 200
+
+
+def test_what_was_built_again_takes_the_place_of_the_older_one(index: Index) -> None:
+    first = index.wheel()
+    again = with_build_tag(index.wheel(text="x = 2\n"), "1")
+    assert [index.upload(wheel).status for wheel in (first, again)] == [200, 200]
+    yanked = {release.filename: release.yanked for release in index.store.releases()}
+    assert yanked == {first.name: f"built again as {again.name}", again.name: ""}
 
 
 def test_a_licence_is_remembered(index: Index) -> None:

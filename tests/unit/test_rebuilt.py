@@ -12,8 +12,9 @@ from packaging.utils import parse_wheel_filename
 from wheels import wheel
 
 from buildkit.build.final import finalise, with_build_tag
-from buildkit.build.rebuilt import build_number, named, yank_older
+from buildkit.build.rebuilt import named
 from buildkit.machine.arch import parse_targets
+from buildkit.store.rebuilds import build_number, yank_older
 from buildkit.store.release import Release
 from buildkit.store.store import Store
 from buildkit.verify.wheel import open_wheel
