@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -12,7 +13,7 @@ import click
 from buildkit.cli.options import Asked, Warnings, examples, make_context
 from buildkit.cli.output import say
 from buildkit.cli.serve_access import access, access_options, tell_uploads
-from buildkit.errors import Interrupted, MissingExtra, UsageError
+from buildkit.errors import Interrupted, MissingExtra, StoreError, UsageError
 
 if TYPE_CHECKING:
     from buildkit.index.serve import Place
@@ -105,11 +106,14 @@ def _place(options: dict[str, Any]) -> Place:
 
 
 def _serve(place: Place, options: dict[str, Any]) -> int:
+    from buildkit.build.release import complete_releases
     from buildkit.index.app import create_app
     from buildkit.index.serve import base_url, check_certificate, is_shared, listen, run
 
     asked = Asked.read(options)
     store = make_context(asked, Warnings()).store
+    with suppress(StoreError):  # a cache that is read-only is served as it is
+        complete_releases(store)
     check_certificate(place)
     with listen(place) as listener:
         settings = _settings(asked, options, shared=options["public"] or is_shared(listener))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from certificates import certificate
 from index_wheels import publish
+from stored import entry_of, wheel_of
 
 from buildkit.cli.main import main
 from buildkit.cli.serve_command import _greet
@@ -56,6 +57,18 @@ def test_a_missing_extra_names_the_line_that_installs_it(
     said = capsys.readouterr().err
     assert "uvicorn" in said
     assert "pip install 'cudabuild[service]'" in said
+
+
+def test_wheels_that_were_stored_before_there_were_releases_are_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path / "cache" / "store")
+    wheel = wheel_of(tmp_path, 1)
+    store.put(wheel, entry_of(wheel, 1))
+    monkeypatch.setattr("buildkit.index.serve.run", lambda _app, _place, _listener, greet: greet())
+    assert main(["serve", "--index-only", "--port", "0"]) == 0
+    assert "serving 1 wheels" in capsys.readouterr().err
+    assert [release.filename for release in store.releases()] == [wheel.name]
 
 
 def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
