@@ -49,7 +49,9 @@ def loaded_content(wheel: str, folder: Path) -> dict[str, bytes]:
             elif name.endswith("WHEEL"):
                 data = re.sub(rb"(?m)^Build: .*\n", b"", data)  # a second build of other bytes has one
             elif name.endswith("RECORD"):
-                data = re.sub(rb"(\.so),sha256=[^,]*|(/WHEEL),.*", rb"\1\2", data)
+                data = re.sub(rb"(\.so),sha256=[^,]*|(/WHEEL|/cudabuild\.json),.*", rb"\1\2", data)
+            elif name.endswith("cudabuild.json"):
+                data = re.sub(rb'"built_record_sha256": "\w+",', b"", data)  # of the extensions among others
             found[name] = data
     return found
 

@@ -147,6 +147,8 @@ class Inputs:
             "native": "the supervisor",
             "shims": "the shims",
         }
+        if here in {self.cache / "store", self.cache / "wheels"}:
+            return "hidden"  # the folders alone: an empty one is laid over each
         if here.is_relative_to(self.cache):
             return ours.get(here.relative_to(self.cache).parts[0])
         holds = {

@@ -22,6 +22,7 @@ import pytest
 from poisoning import PATCH, Heard, World, stock
 
 from buildkit.build import prepare as preparing
+from buildkit.build import repair as repairing
 from buildkit.build import survey as surveying
 from buildkit.build.forecast import forecast
 from buildkit.build.lookup import stored
@@ -145,6 +146,9 @@ PAIRS: dict[str, Pair] = {
     "libraries": Pair(other_file("lib/libnew.a", "!<arch>\n"), stands_for="a static library that was installed"),
     "environment": Pair(request={"passed_environment": {"CFLAGS": "-DANSWER=45"}}),
     "requirements": Pair(other_lock, stands_for="a day on which the index has a newer setuptools"),
+    "repair": Pair(
+        lambda _world: patched(repairing, "RULES", 99), stands_for="a later cudabuild, which repairs by other rules"
+    ),
     "system": Pair(
         other_file("usr/include/named.h", "/* two */\n"), stands_for="a header below /usr that the recipe names"
     ),
