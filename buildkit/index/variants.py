@@ -12,6 +12,8 @@ from buildkit.machine.target import Target, known_notation, read_notation, torch
 from buildkit.machine.variants import variant_labels, variant_targets
 from buildkit.store.release import Release
 
+_TORCH = re.compile(r"[0-9]+\.[0-9][a-z0-9.]*")
+"""One way to read each text: what strangers ask for may be as long as a request."""
 _CUDA = re.compile(r"cu(?P<major>[0-9]{2})(?P<minor>[0-9])")
 
 
@@ -47,7 +49,7 @@ def read_variant(path: str) -> Wanted | None:
     """What a path asks for; None where it is no variant's."""
     labels = path.split("-")
     torch = labels.pop(0).removeprefix("pt") if labels[0].startswith("pt") else ""
-    if torch and not re.fullmatch(r"[0-9]+(\.[0-9]+)+[a-z0-9.]*", torch):
+    if torch and not _TORCH.fullmatch(torch):
         return None
     if not labels:
         return None

@@ -73,6 +73,10 @@ def test_what_is_no_path_of_a_variant(path: str) -> None:
     assert build_command("x", path) == ""
 
 
+def test_a_long_path_is_read_in_one_go() -> None:
+    assert read_variant(f"pt2{'.1' * 500_000}!-cu130") is None  # with a way to read it for each dot: hours
+
+
 @pytest.mark.parametrize(
     ("path", "torches", "command"),
     [
