@@ -167,15 +167,7 @@ class Catalogue:
         try:
             with self.store.blobs.path(release.sha256).open("rb") as stream:
                 data = _member(stream, release)
-        except (
-            OSError,
-            zipfile.BadZipFile,
-            KeyError,
-            NotImplementedError,
-            RuntimeError,
-            EOFError,
-            ValueError,
-        ) as error:
+        except _UNREADABLE as error:
             raise Damaged(f"its METADATA cannot be read: {error}") from error
         if sha256(data).hexdigest() != release.metadata_sha256:
             raise Damaged("its METADATA is not the one that was stored")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
-from index_wheels import metadata_of, publish
+from index_wheels import metadata_of, publish, release_of, wheel_bytes
 from starlette.testclient import TestClient
 
 from buildkit.index.app import create_app
@@ -312,6 +314,22 @@ def test_metadata_that_is_not_the_one_announced(store: Store, add: Callable[...,
     answer = ours.get(f"{FILES}/{release.filename}.metadata", headers={"Accept": JSON})
     assert (answer.status_code, answer.json()["error"]["kind"]) == (404, "damaged-wheel")
     assert ours.get(f"{FULL}/some-kernels/").status_code == 404
+
+
+def test_metadata_whose_compressed_bytes_are_damaged(store: Store, tmp_path: Path) -> None:
+    plain, wheel = wheel_bytes("some-kernels", VERSION), tmp_path / "packed.whl"
+    with ZipFile(io.BytesIO(plain)) as source, ZipFile(wheel, "w", ZIP_DEFLATED) as packed:
+        for name in source.namelist():
+            packed.writestr(name, source.read(name))
+    content = wheel.read_bytes()
+    release = store.publish(wheel, release_of("some-kernels", VERSION, content))
+    with ZipFile(wheel) as packed:
+        info = next(each for each in packed.infolist() if each.filename.endswith("METADATA"))
+    start = info.header_offset + 30 + len(info.filename)
+    blob(store, release).chmod(0o644)
+    blob(store, release).write_bytes(content[:start] + b"\xff" * 8 + content[start + 8 :])
+    answer = client(store).get(f"{FILES}/{release.filename}.metadata", headers={"Accept": JSON})
+    assert (answer.status_code, answer.json()["error"]["kind"]) == (404, "damaged-wheel")
 
 
 def test_a_new_release_a_yanked_one_and_a_new_verdict_appear_at_once(store: Store, add: Callable[..., Release]) -> None:
