@@ -14,6 +14,7 @@ from buildkit.cli.options import Asked, Warnings, examples, make_context
 from buildkit.cli.output import say
 from buildkit.cli.serve_access import access, access_options, tell_uploads
 from buildkit.errors import Interrupted, MissingExtra, StoreError, UsageError
+from buildkit.process import redact
 
 if TYPE_CHECKING:
     from buildkit.index.serve import Place
@@ -90,11 +91,7 @@ def _place(options: dict[str, Any]) -> Place:
     prefix = options["root_path"]
     if prefix and not prefix.startswith("/"):
         raise UsageError(f"--root-path {prefix} does not begin with a slash", hint=f"--root-path /{prefix}")
-    upstream = urlsplit(options["upstream"])
-    if options["upstream"] and (upstream.scheme not in {"http", "https"} or not upstream.hostname):
-        raise UsageError(
-            f"--upstream {options['upstream']} is not the URL of an index", hint="give http(s)://HOST/simple/"
-        )
+    _check_upstream(options["upstream"])
     return Place(
         host=options["host"],
         port=options["port"],
@@ -103,6 +100,24 @@ def _place(options: dict[str, Any]) -> Place:
         root_path=prefix,
         proxies=options["trust_proxy"],
     )
+
+
+def _check_upstream(url: str) -> None:
+    """Raise UsageError for what is no index's URL, and for one with credentials: readers are sent there."""
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in {"http", "https"} and bool(parts.hostname)
+    except ValueError:
+        is_url = False
+    if url and not is_url:
+        raise UsageError(f"--upstream {redact(url)} is not the URL of an index", hint="give http(s)://HOST/simple/")
+    if "@" in urlsplit(url).netloc:
+        raise UsageError(
+            "--upstream takes no credentials: everybody who reads here would be told them",
+            hint=f"leave them out, and let readers have their own in a netrc file: --upstream {redact(url)}".replace(
+                "***@", ""
+            ),
+        )
 
 
 def _serve(place: Place, options: dict[str, Any]) -> int:

@@ -37,16 +37,17 @@ def listen(place: Place) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)[0]
         dual = family == socket.AF_INET6 and place.host == "::"
         return socket.create_server(address[:2], family=family, backlog=2048, dualstack_ipv6=dual)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for what cannot be a host's name: labels too long, or empty
         raise _why(place, error) from error
 
 
-def _why(place: Place, error: OSError) -> CannotServe:
+def _why(place: Place, error: OSError | UnicodeError) -> CannotServe:
     where = f"{place.host} port {place.port}"
-    if error.errno == errno.EADDRINUSE:
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.EADDRINUSE:
         hint = f"give another with --port, or find who has it: ss -ltnp 'sport = :{place.port}'"
         return CannotServe(f"another program listens on {where}", evidence=str(error), hint=hint)
-    if error.errno == errno.EACCES:
+    if number == errno.EACCES:
         hint = "give a port of 1024 or more with --port, and put a proxy in front"
         return CannotServe(f"this user may not listen on {where}", evidence=str(error), hint=hint)
     hint = "give an address of this machine with --host: 127.0.0.1 for this machine alone, 0.0.0.0 for all networks"
