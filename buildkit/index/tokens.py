@@ -34,6 +34,7 @@ _PREFIX = "cudabuild_"
 """So that a token that leaked is known for what it is."""
 _LONGEST = 4096
 """Characters of an Authorization header."""
+_OTHER_FILE = "name another file: --file PATH"
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="cudabuild", charset="UTF-8"'}
 
 
@@ -142,7 +143,8 @@ def new_token(file: Path, name: str, scopes: Sequence[Scope]) -> str:
     try:
         token = Token(name=name, sha256=_digest(secret), scopes=tuple(dict.fromkeys(scopes)), created=utc_now())
     except ValidationError as error:
-        raise UsageError(f"{name!r} cannot be a token's name: {first_line(error)}") from None
+        hint = "begin with a letter or digit; then letters, digits, dots, dashes and underscores, 64 in all at most"
+        raise UsageError(f"{name!r} cannot be a token's name: {first_line(error)}", hint=hint) from None
     with _changing(file) as tokens:
         if any(other.name == name for other in tokens):
             raise UsageError(f"there is a token {name} already", hint=f"cudabuild token revoke {name}, or another name")
@@ -164,14 +166,17 @@ def revoke_token(file: Path, name: str) -> Token:
 
 @contextlib.contextmanager
 def _changing(file: Path) -> Iterator[tuple[Token, ...]]:
+    if not file.name or file.is_dir():
+        raise ConfigError(f"{file}: is a folder, and tokens are kept in a file", hint="name a file: --file PATH")
+    with disk_causes(file.parent, hint=_OTHER_FILE):
+        make_folder(file.parent)
     with file_lock(file.with_name(f".{file.name}.lock")):
         yield read_tokens(file)
 
 
 def _write(file: Path, tokens: tuple[Token, ...]) -> None:
     text = TokenFile(tokens=tokens).model_dump_json(by_alias=True, indent=1)
-    with disk_causes(file.parent, hint="name another file: --file PATH"):
-        make_folder(file.parent)
+    with disk_causes(file.parent, hint=_OTHER_FILE):
         with new_file(file, file.parent) as descriptor:
             os.fchmod(descriptor, 0o600)
             write_all(descriptor, text.encode() + b"\n")

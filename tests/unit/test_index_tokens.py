@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildkit.errors import ConfigError, UsageError
+from buildkit.errors import ConfigError, StoreError, UsageError
 from buildkit.index.refused import Refused
 from buildkit.index.tokens import Tokens, new_token, read_tokens, revoke_token, secret_of
 
@@ -94,6 +94,23 @@ def test_names_are_unique_and_sound(file: Path) -> None:
     with pytest.raises(UsageError, match="there is no token cd") as caught:
         revoke_token(file, "cd")
     assert "ci" in caught.value.evidence
+
+
+@pytest.mark.parametrize("path", [".", "/", "folder"])
+def test_a_folder_is_no_file_of_tokens(tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ConfigError, match="tokens are kept in a file") as caught:
+        new_token(Path(path), "ci", ["upload"])
+    assert "--file" in caught.value.hint
+    assert [each.name for each in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_folder_that_cannot_be_made_is_told_with_the_option_that_helps(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(StoreError) as caught:
+        new_token(tmp_path / "taken" / "tokens.json", "ci", ["upload"])
+    assert "--file" in caught.value.hint
 
 
 def test_a_file_that_others_may_write_or_that_does_not_parse_is_refused(file: Path) -> None:
