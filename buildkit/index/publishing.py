@@ -61,12 +61,15 @@ def remote_of(url: str, *, user: str | None, secret: str) -> Remote:
     try:
         parts = urlsplit(url)
         host = parts.hostname
-    except ValueError:
+        (host or "").encode("idna")
+    except ValueError:  # UnicodeError is one: a label of the name that is empty, or too long
         host = None
     if not host or parts.scheme not in ("http", "https"):
         raise UsageError(f"{process.redact(url)} is not an index's address", hint="--index https://HOST/legacy/")
     bare = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path or "/", parts.query, ""))
     own_user, own_secret = unquote(parts.username or ""), unquote(parts.password or "")
+    if not (secret or own_secret).isprintable():  # it would stand in the error of whoever makes a header of it
+        raise UsageError("the token holds a line break or a control character", hint="export it anew, in one line")
     if secret or not own_secret:
         return Remote(bare, user or "__token__", secret)
     return Remote(bare, user or own_user or "__token__", own_secret)
@@ -140,9 +143,9 @@ def attach_verdict(remote: Remote, sha256: str, verdict: bytes) -> VerdictAnswer
     import httpx2
 
     url = f"{remote.base}/api/v1/verdicts/{sha256}"
-    headers = {"Content-Type": "application/json"}
+    headers = {b"Content-Type": b"application/json"}
     if remote.secret:
-        headers["Authorization"] = f"Bearer {remote.secret}"
+        headers[b"Authorization"] = f"Bearer {remote.secret}".encode()
     try:
         answer = httpx2.post(url, content=verdict, headers=headers, timeout=60.0)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:

@@ -41,10 +41,18 @@ def test_where_wheels_and_verdicts_go(url: str, upload: str, base: str) -> None:
     assert (remote.upload_url, remote.base) == (upload, base)
 
 
-@pytest.mark.parametrize("url", ["", "h/simple", "ftp://h/", "http://", "http://[/", "file:///x"])
+@pytest.mark.parametrize("url", ["", "h/simple", "ftp://h/", "http://", "http://[/", "file:///x", "http://a..b/"])
 def test_what_is_no_address(url: str) -> None:
     with pytest.raises(UsageError, match="is not an index's address"):
         remote_of(url, user=None, secret="")
+
+
+@pytest.mark.parametrize("url", ["https://h/legacy/", f"https://me:x%0A{HIDDEN}@h/legacy/"])
+def test_a_token_of_two_lines_is_refused_and_not_shown(url: str) -> None:
+    secret = "" if "%0A" in url else f"x\n{HIDDEN}"
+    with pytest.raises(UsageError, match="line break") as caught:
+        remote_of(url, user=None, secret=secret)
+    assert HIDDEN not in f"{caught.value.message} {caught.value.evidence} {caught.value.hint}"
 
 
 def test_credentials_of_an_address_leave_it() -> None:
@@ -145,7 +153,7 @@ def test_what_another_server_says_of_a_verdict(status: int, said: bytes, cause: 
     with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.handle_request)
         thread.start()
-        remote = Remote(f"http://127.0.0.1:{server.server_port}/legacy/", secret=HIDDEN)
+        remote = Remote(f"http://127.0.0.1:{server.server_port}/legacy/", secret=f"{HIDDEN}é")
         with pytest.raises(cause) as caught:
             attach_verdict(remote, "a" * 64, b"{}")
         thread.join()
