@@ -177,10 +177,18 @@ class SharedServer:
         headers = {"Accept-Encoding": "identity"}
         try:
             with self._client.stream("GET", f"{self._address}/store/{path}", headers=headers) as answer:
+                if answer.status_code in {401, 403}:
+                    raise SharedStoreFailed(
+                        f"the shared store {self.name} wants a token that it knows",
+                        evidence=f"HTTP {answer.status_code}",
+                        hint="--store https://__token__:TOKEN@HOST, with one of `cudabuild token new NAME --scope "
+                        "read` there",
+                    )
                 if answer.status_code not in {200, 404}:
                     raise self._failed("does not answer as a store does", f"HTTP {answer.status_code}")
                 yield answer if answer.status_code == 200 else None
-        except (httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, ConnectionError, TimeoutError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, ConnectionError, TimeoutError, UnicodeError) as error:
+            # UnicodeError: what cannot be a host's name.
             raise self._failed("cannot be reached", f"{type(error).__name__}: {error}") from error
 
     def _whole(self, answer: Any) -> bytes:

@@ -211,6 +211,7 @@ def test_the_routes(other: Store, tmp_path: Path) -> None:
         ("/nowhere/at/all", "is not a store"),
         ("http://127.0.0.1:9", "cannot be reached"),
         ("http://[broken", "going on without it"),
+        ("http://a..b", "cannot be reached"),
     ],
 )
 def test_what_cannot_be_reached_is_a_warning(here: Here, place: str, says: str) -> None:
@@ -273,15 +274,16 @@ def test_a_server_that_sends_other_bytes(here: Here, other: Store, monkeypatch: 
         assert "not its wheel" in here.heard.warnings[2]
 
 
-def test_a_server_that_is_no_store(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("refusal", "says"), [(500, "HTTP 500"), (401, "https://__token__:TOKEN@HOST")])
+def test_a_server_that_is_no_store(here: Here, monkeypatch: pytest.MonkeyPatch, refusal: int, says: str) -> None:
     def answer(request: httpx2.Request) -> httpx2.Response:
-        status = 500 if "entries" in request.url.path else 200
+        status = refusal if "entries" in request.url.path else 200
         return httpx2.Response(status, content=b"<html>")
 
     client = httpx2.Client(transport=httpx2.MockTransport(answer))
     monkeypatch.setattr(second_level, "SharedServer", lambda *_arguments: SharedServer("http://x", "x", client))
     assert here.bring("http://x") is None
-    assert "HTTP 500" in here.heard.warnings[0]
+    assert says in here.heard.warnings[0]
 
 
 def test_what_fails_its_first_proof_here_is_put_away(here: Here, other: Store) -> None:
