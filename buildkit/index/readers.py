@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -9,6 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from buildkit.errors import ConfigError
 from buildkit.index.refused import Refused
 from buildkit.index.tokens import Tokens
+
+LOG = logging.getLogger("cudabuild.index")
 
 
 class ReadersOnly:
@@ -28,8 +32,10 @@ class ReadersOnly:
             headers = {**error.headers, "Cache-Control": "no-store"}
             await PlainTextResponse(error.text + "\n", error.status, headers=headers)(scope, receive, send)
             return
-        except ConfigError:
-            await PlainTextResponse("the file of tokens cannot be used\n", 503)(scope, receive, send)
+        except ConfigError as error:
+            LOG.error("nobody may read: %s; %s", error.message, error.hint)
+            text = "the index's file of tokens cannot be used: its log says why\n"
+            await PlainTextResponse(text, 503, headers={"Cache-Control": "no-store"})(scope, receive, send)
             return
 
         async def privately(message: Message) -> None:

@@ -398,3 +398,13 @@ def test_the_index_has_them_where_they_are_set_and_reading_may_need_a_token(inde
     assert answer.status == 200
     assert answer.headers["cache-control"].startswith("private")
     assert "fast_voxels" in answer.text
+
+
+def test_a_file_of_tokens_that_nobody_can_use_is_told_to_the_operator(
+    index: Index, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = create_app(index.store, IndexSettings(readers=index.settings.tokens))
+    (index.folder / "tokens.json").chmod(0o666)
+    answer = post(app, "/", b"", basic(index.secrets["read"]), method="GET")
+    assert (answer.status, str(index.folder) in answer.text) == (503, False)
+    assert "chmod 600" in caplog.text
