@@ -24,13 +24,12 @@ from buildkit.errors import VerificationFailed
 from buildkit.index.checks import Checked, check_wheel, release_of
 from buildkit.index.refused import Refused
 from buildkit.index.uploads_form import FIELDS_LIMIT, FormReader, Received
-from buildkit.index.uploads_place import sweep_places, upload_place
+from buildkit.index.uploads_place import changing_releases, sweep_places, upload_place
 from buildkit.index.uploads_request import answered, fed
 from buildkit.index.uploads_settings import UploadSettings
 from buildkit.index.uploads_verdicts import verdict_routes
 from buildkit.index.uploads_words import linux_tag_refused, told
 from buildkit.index.variants import variant_of
-from buildkit.store.locks import file_lock
 from buildkit.store.model import WheelName, first_line
 from buildkit.store.rebuilds import yank_older
 from buildkit.store.release import Release
@@ -97,9 +96,8 @@ class _Uploads:
     def _take(self, received: Received, place: Path, variant: str, by: str) -> str:
         """Check what came and publish it; what to answer."""
         filename = self._named(received)
-        known = self._store.release(filename)
-        if known is not None:
-            return self._known(received, known)
+        if self._store.release(filename) is not None:
+            return self._known(received, filename)
         wheel = received.path.rename(place / filename)
         checked = self._checked(wheel, place)
         release = release_of(
@@ -114,7 +112,7 @@ class _Uploads:
         if variant not in ("", path):
             raise Refused(400, f"{filename} is of the variant {path}: upload it to /{path}/legacy/ or /legacy/")
         try:
-            with file_lock(self._store.root / "locks" / "uploads.lock"):  # of two under one name, one is second
+            with changing_releases(self._store):  # of two under one name, one is second
                 self._refuse_twin(release)
                 self._store.publish(wheel, release)
                 yank_older(release, self._store)
@@ -145,7 +143,7 @@ class _Uploads:
     def _refuse_twin(self, release: Release) -> None:
         """Another spelling of a file name that is there would be a second content for what installers take as one."""
         mine = _meaning(release.filename)
-        for other in self._store.releases():
+        for other in self._store.releases(retired=True):
             if (
                 other.project == release.project
                 and other.filename != release.filename
@@ -155,16 +153,20 @@ class _Uploads:
                     409, f"{release.filename} is there as {other.filename}: one name means one content for ever"
                 )
 
-    def _known(self, received: Received, known: Release) -> str:
-        sha256 = received.digests["sha256"]
-        if known.sha256 != sha256:
+    def _known(self, received: Received, filename: str) -> str:
+        sha256, holder = received.digests["sha256"], self._store.bearer(filename)
+        if holder != sha256:
             raise Refused(
                 409,
-                f"{known.filename} is there with other bytes (sha256 {known.sha256}, yours are {sha256}): a file name "
+                f"{filename} is there with other bytes (sha256 {holder}, yours are {sha256}): a file name "
                 "means one content for ever; build it again, which gives it a build tag",
             )
-        self._store.publish(received.path, known)  # puts right what was damaged since
-        return f"{known.filename} was there already, with the same bytes"
+        with changing_releases(self._store):
+            known = self._store.release(filename)
+            if known is None:
+                raise Refused(503, f"{filename} was just cleared away: send it again")
+            self._store.publish(received.path, known)  # puts right what was damaged since
+        return f"{filename} was there already, with the same bytes"
 
     def _checked(self, wheel: Path, place: Path) -> Checked:
         objects = place / "objects"

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from buildkit.errors import StoreError
 from buildkit.store.disk import disk_causes, make_folder
+from buildkit.store.locks import file_lock
+from buildkit.store.store import Store
 
 _TRIES = 5
 
@@ -31,6 +33,12 @@ def upload_place(root: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(place, ignore_errors=True)
         os.close(descriptor)
+
+
+def changing_releases(store: Store) -> contextlib.AbstractContextManager[None]:
+    """One change at a time of what is said of releases: a release is written as a whole, so that a yank and a verdict
+    which both began with what was said before would undo each other."""
+    return file_lock(store.root / "locks" / "uploads.lock")
 
 
 def sweep_places(root: Path) -> int:

@@ -19,10 +19,10 @@ from starlette.routing import Route
 from buildkit.errors import StoreError
 from buildkit.index.refused import Refused
 from buildkit.index.tokens import Tokens
+from buildkit.index.uploads_place import changing_releases
 from buildkit.index.uploads_request import answered, fed
 from buildkit.index.uploads_words import VerdictAnswer
 from buildkit.machine.variants import torch_label
-from buildkit.store.locks import file_lock
 from buildkit.store.model import first_line
 from buildkit.store.release import Release
 from buildkit.store.store import Store
@@ -76,7 +76,7 @@ class _Body:
 def _attach(store: Store, sha256: str, verdict: Verdict, by: str) -> VerdictAnswer:
     if verdict.wheel_sha256 != sha256:
         raise Refused(400, f"the verdict is about other bytes: sha256 {verdict.wheel_sha256}")
-    with file_lock(store.root / "locks" / f"verdict-{sha256}.lock"):
+    with changing_releases(store):
         releases = [release for release in store.releases() if release.sha256 == sha256]
         if not releases:
             raise Refused(404, f"no wheel here has the sha256 {sha256}")

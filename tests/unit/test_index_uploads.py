@@ -20,13 +20,15 @@ from uploading import Answer, basic, form, post, upload_form
 
 from buildkit.build.final import with_build_tag
 from buildkit.errors import VerificationFailed
+from buildkit.index import uploads, uploads_verdicts
 from buildkit.index.app import create_app
 from buildkit.index.checks import check_wheel
 from buildkit.index.settings import IndexSettings
 from buildkit.index.tokens import Tokens, new_token
 from buildkit.index.uploads import routes
-from buildkit.index.uploads_place import sweep_places, upload_place
+from buildkit.index.uploads_place import changing_releases, sweep_places, upload_place
 from buildkit.index.uploads_settings import UploadSettings
+from buildkit.store.locks import LockBusy, file_lock
 from buildkit.store.store import Store
 from buildkit.verify.verdict import Stage, Verdict, make_verdict
 
@@ -286,6 +288,39 @@ def test_a_verdict_raises_the_grade_and_a_lesser_one_changes_nothing(with_wheel:
     assert grade() == ("executed", True)
     answer = attach(with_wheel, verdict(with_wheel, grade="imported"))
     assert grade() == ("executed", False)
+
+
+@pytest.mark.parametrize("what", ["the same bytes", "a verdict"])
+def test_a_yank_that_came_meanwhile_stays(with_wheel: Index, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    (release,) = with_wheel.store.releases()
+
+    @contextlib.contextmanager
+    def after_another(store: Store) -> Iterator[None]:
+        store.amend_release(release.model_copy(update={"yanked": "it is slow"}))
+        yield
+
+    value = verdict(with_wheel)
+    for module in (uploads, uploads_verdicts):
+        monkeypatch.setattr(module, "changing_releases", after_another)
+    answer = with_wheel.upload(with_wheel.wheel()) if what == "the same bytes" else attach(with_wheel, value)
+    assert answer.status == 200
+    (now,) = with_wheel.store.releases()
+    assert (now.yanked, now.grade) == ("it is slow", "none" if what == "the same bytes" else "executed")
+
+
+def test_changes_of_releases_wait_for_each_other(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    lock = store.root / "locks" / "uploads.lock"
+    with changing_releases(store), pytest.raises(LockBusy), file_lock(lock, patience=0):
+        pass
+
+
+def test_another_spelling_of_a_name_that_was_cleared_away_is_a_conflict_too(index: Index) -> None:
+    index.upload(index.wheel())
+    (release,) = index.store.releases()
+    index.store.forget([], [release])
+    index.store.blobs.path(release.sha256).unlink()
+    refused(index.upload(index.wheel(name="Fast_Voxels")), 409, "one name means one content for ever")
 
 
 def test_verdicts_of_two_gpus_add_up(with_wheel: Index) -> None:
