@@ -176,10 +176,9 @@ def _changing(file: Path) -> Iterator[tuple[Token, ...]]:
 
 def _write(file: Path, tokens: tuple[Token, ...]) -> None:
     text = TokenFile(tokens=tokens).model_dump_json(by_alias=True, indent=1)
-    with disk_causes(file.parent, hint=_OTHER_FILE):
-        with new_file(file, file.parent) as descriptor:
-            os.fchmod(descriptor, 0o600)
-            write_all(descriptor, text.encode() + b"\n")
+    with disk_causes(file.parent, hint=_OTHER_FILE), new_file(file, file.parent) as descriptor:
+        os.fchmod(descriptor, 0o600)
+        write_all(descriptor, text.encode() + b"\n")
 
 
 def _digest(secret: str) -> str:

@@ -187,7 +187,14 @@ class SharedServer:
                 if answer.status_code not in {200, 404}:
                     raise self._failed("does not answer as a store does", f"HTTP {answer.status_code}")
                 yield answer if answer.status_code == 200 else None
-        except (httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, ConnectionError, TimeoutError, UnicodeError) as error:
+        except (
+            httpx2.HTTPError,
+            httpx2.InvalidURL,
+            ssl.SSLError,
+            ConnectionError,
+            TimeoutError,
+            UnicodeError,
+        ) as error:
             # UnicodeError: what cannot be a host's name.
             raise self._failed("cannot be reached", f"{type(error).__name__}: {error}") from error
 

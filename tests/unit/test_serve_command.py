@@ -32,8 +32,11 @@ pytestmark = pytest.mark.usefixtures("empty_machine")
         (("--index-only", "--root-path", "wheels"), 2, "--root-path /wheels"),
         (("--index-only", "--upstream", "index.example/simple"), 2, "http(s)://HOST/simple/"),
         (("--index-only", "--upstream", "http://[index"), 2, "is not the URL of an index"),
-        (("--index-only", "--upstream", "https://a:b@index.example/simple/"), 2,
-         "--upstream https://index.example/simple/"),
+        (
+            ("--index-only", "--upstream", "https://a:b@index.example/simple/"),
+            2,
+            "--upstream https://index.example/simple/",
+        ),
         (("--index-only", "--port", "65536"), 2, "65536"),
         (("--index-only", "--host", "a..b", "--port", "0"), 10, "no address that can be listened on"),
         (("--index-only", "--host", "192.0.2.1", "--port", "0"), 10, "no address that can be listened on"),
