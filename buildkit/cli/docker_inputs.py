@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from packaging.utils import parse_wheel_filename
 
@@ -85,7 +85,7 @@ def read_inputs(recipes: Sequence[str], options: Mapping[str, Any], asked: Asked
         origin="build" if style == "build" else "index" if index else "wheelhouse",
         compose=style == "compose",
         index=index,
-        base=options["base"] or "",
+        base=_checked_base(options["base"]),
         wanted=wanted,
         required=required,
         variant=variant,
@@ -120,15 +120,31 @@ def _checked_index(index: str | None, style: str) -> str:
         raise UsageError(f"--index does not go with --style {style}", hint="--style index, or --style compose")
     if not index:
         return ""
-    parts = urlsplit(index)
-    if parts.scheme not in {"http", "https"} or not parts.netloc or re.search(r"\s", index):
-        raise UsageError(f"--index {index} is no address", hint="write for example --index https://index.example")
+    parts = _address(index)
     if "@" in parts.netloc:
         raise UsageError(
             "--index holds a password or token, which the Dockerfile and the image's history would show to everybody",
             hint="write it into a netrc file, and give that to the build: --secret id=netrc,src=$HOME/.netrc",
         )
     return index
+
+
+def _address(index: str) -> SplitResult:
+    """The parts of an address; its characters mean themselves in a Dockerfile."""
+    try:
+        parts = urlsplit(index)
+        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or not re.fullmatch(r"[A-Za-z0-9._~%+@:,=/\[\]-]+", index):
+        raise UsageError(f"--index {index!r} is no address", hint="write for example --index https://index.example")
+    return parts
+
+
+def _checked_base(base: str | None) -> str:
+    if base and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*", base):
+        raise UsageError(f"--base {base!r} is no name of an image", hint="write for example --base debian:12")
+    return base or ""
 
 
 def _checked_python(python: str | None) -> str:

@@ -34,8 +34,8 @@ def told(text: str, instruction: str) -> str:
 
 
 def comment(text: str) -> str:
-    """Lines of a comment."""
-    return "\n".join(f"# {line}".rstrip() for line in text.split("\n"))
+    """Lines of a comment; whatever any of the files' languages takes for the end of a line begins another."""
+    return "\n".join(f"# {line}".rstrip() for line in text.splitlines())
 
 
 def environment(values: Iterable[tuple[str, str]]) -> str:

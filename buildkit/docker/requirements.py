@@ -19,6 +19,8 @@ from buildkit.errors import DependencyConflict, UsageError
 _NESTED = re.compile(r"(?:-r|-c|--requirement|--constraint)(?:\s+|=|(?<=-[rc]))(?P<file>\S+)")
 _EDITABLE = re.compile(r"(-e|--editable)[ =]")
 _LOCAL = re.compile(r"(\.{0,2}/|\.{1,2}$|file:)")
+_PLAIN = re.compile(r"[\w.+@/-]+")
+"""Paths that mean themselves in a mount, in a shell and in a .dockerignore."""
 _PER_LINE = re.compile(r"\s--(hash|config-settings|global-option)[ =].*$")
 NOTEBOOKS = frozenset({"jupyter", "jupyterlab", "notebook"})
 
@@ -84,6 +86,12 @@ def _inside(path: str, where: str) -> str:
             f"{path} lies outside of the image's context",
             evidence=where if where != path else "",
             hint="give --out the folder that holds it, or move it there",
+        )
+    if not _PLAIN.fullmatch(normal):
+        raise UsageError(
+            f"{path!r} cannot be named in a Dockerfile",
+            evidence=where if where != path else "",
+            hint="rename it: letters, digits, and . _ + @ / -",
         )
     return normal
 

@@ -576,3 +576,29 @@ def test_every_refusal_says_what_to_type(capsys: pytest.CaptureFixture[str]) -> 
         assert code in {2, 3, 5}, message
         assert hint
     assert issubclass(NoSuchBuild, CudabuildError)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--style", "build", "--base", "debian:12\nRUN evil"),
+        ("--style", "build", "--base", "a b"),
+        ("--style", "index", "--index", "http://localhost:abc"),
+        ("--style", "index", "--index", "http://[::1"),
+        ("--style", "index", "--index", "https://x.example/$HOME/'a"),
+    ],
+)
+def test_nothing_typed_becomes_a_line_of_its_own(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    code, kind, _, hint = refused(capsys, "diso", "--variant", "pt2.13-cu130", *words)
+    assert (code, kind) == (2, "usage")
+    assert hint
+
+
+@pytest.mark.parametrize("name", ["my file.txt", "a,target=/etc.txt", "a\rprint(1)", "a'b.txt", "$HOME.txt"])
+def test_a_file_whose_name_a_mount_would_misread_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="cannot be named in a Dockerfile"):
+        read_requirements(name, lambda _: "")
+
+
+def test_every_end_of_a_line_stays_a_comment() -> None:
+    assert comment("a\rb\u2028c") == "# a\n# b\n# c"
