@@ -115,6 +115,8 @@ def open_bundle(path: Path) -> Iterator[Folder | Archive]:
         if path.is_dir():
             yield Folder(path)
             return
+        if path.exists() and not path.is_file():  # a pipe or a device would be read for ever
+            raise BadBundle(f"{path} is no archive: not a regular file", hint="cudabuild cache export --out FILE.tar")
         try:
             with tarfile.open(path, "r:*") as tar:
                 yield Archive(path, tar)

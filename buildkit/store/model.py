@@ -129,7 +129,7 @@ def schema_of(data: bytes) -> object:
     """The schema that a document says it is written in; None where it says none."""
     try:
         document = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return document.get("schema") if isinstance(document, dict) else None
 

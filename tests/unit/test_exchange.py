@@ -356,3 +356,16 @@ def test_no_export_where_there_is_nothing(tmp_path: Path, places: Places, here: 
     with pytest.raises(StoreError):
         import_bundle(tmp_path / "nowhere.tar", here, places, [])
     assert not (tmp_path / "out" / SIGNATURE).exists()
+
+
+def test_a_pipe_is_not_waited_for(here: Store, places: Places, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "wheels.tar")
+    with pytest.raises(BadBundle, match="not a regular file"):
+        import_bundle(tmp_path / "wheels.tar", here, places, [])
+
+
+def test_an_entry_of_endless_nesting_is_a_damaged_one(source: Store) -> None:
+    entry = next(source.entries())
+    (source.root / "entries" / f"{entry.key}.json").write_text("[" * 100_000)
+    assert len(list(source.entries())) == 2
+    assert [problem.key for problem in source.verify_all()] == [entry.key]
