@@ -15,6 +15,7 @@ from buildkit.build.places import Places
 from buildkit.build.retention import Item, Policy, choose
 from buildkit.build.running import is_running
 from buildkit.build.tidy import put_away, remove_build
+from buildkit.errors import StoreError
 from buildkit.store.builds import BuildRecords
 from buildkit.store.clearing import Clearing
 from buildkit.store.disk import disk_causes
@@ -41,8 +42,17 @@ class Cleared:
 
 
 def clear_cache(places: Places, store: Store, policy: Policy, *, now: float, dry_run: bool) -> Cleared:
-    """Clear a cache. One at a time; LockBusy where another one is at it. Raises StoreError's family."""
+    """Clear a cache. One at a time; LockBusy where another one is at it. Raises StoreError's family.
+
+    Only a folder of cudabuild's own is cleared: beside somebody's other things, ``builds`` may be theirs as well.
+    """
     with disk_causes(places.cache):
+        if other := places.foreign():
+            raise StoreError(
+                f"{places.cache} holds more than a cache, and nothing of it is cleared",
+                evidence=", ".join(other[:8]),
+                hint="move these away, or set CUDABUILD_CACHE to a folder of cudabuild's own",
+            )
         if dry_run:
             return _cleared(places, store, policy, now, None)
         if not places.cache.is_dir():

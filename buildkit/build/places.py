@@ -19,6 +19,13 @@ from buildkit.errors import StoreError
 from buildkit.store.disk import disk_causes
 
 _PLAIN = re.compile(r"/[A-Za-z0-9/._+@-]*")
+_MADE = frozenset({
+    "CACHEDIR.TAG", "borrowed", "builds", "downloads", "environments", "home", "in-use", "locks", "logs", "memo",
+    "native", "profiles", "pycache", "receipts", "shims", "sources", "store", "toolkits", "torch", "uv", "views",
+    "wheels",
+})  # fmt: skip
+"""All that cudabuild makes in a cache's folder, but for folders of the moment."""
+_SCRATCH = re.compile(r"\.|(?:fetch|import|inspect|install|proof|prove|shared|verify)-[a-z0-9_]{8}$")
 _OTHER = (
     "set CUDABUILD_CACHE to a folder with a plain path (letters, digits and . _ - only, without the letters `arch`)"
 )
@@ -36,6 +43,13 @@ class Places:
     def store(self) -> Path:
         """Wheels, their entries and the records of builds."""
         return self.cache / "store"
+
+    def foreign(self) -> list[str]:
+        """Names in the cache's folder that cudabuild does not make: it is somebody's folder for other things, too."""
+        found = (path.name for path in self.cache.iterdir()) if self.cache.is_dir() else ()
+        return sorted(
+            name for name in found if name.removesuffix(".manifest.json") not in _MADE and not _SCRATCH.match(name)
+        )
 
     @property
     def hidden(self) -> tuple[Path, ...]:

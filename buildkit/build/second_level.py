@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from buildkit.build.context import Context
 from buildkit.build.foreign import ForeignLies, as_brought, check_entry, check_wheel
 from buildkit.build.prepare import Prepared
-from buildkit.errors import StoreError, UnsafeWheel
+from buildkit.errors import CudabuildError, UnsafeWheel
 from buildkit.machine.arch import covers, parse_targets
 from buildkit.store.blobs import file_sha256
 from buildkit.store.bundle import BadBundle
@@ -151,6 +151,6 @@ def _fits(entry: Entry, prepared: Prepared) -> bool:
         return True
     try:
         targets = parse_targets(entry.inputs["targets"])
-    except (StoreError, KeyError, TypeError, ValueError):
+    except (CudabuildError, KeyError, TypeError, ValueError, AttributeError):
         return False
     return entry.family == prepared.family and covers(targets, prepared.survey.targets)

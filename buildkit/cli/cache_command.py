@@ -52,7 +52,7 @@ def list_command(as_json: bool) -> int:
         print_json({"schema": SCHEMA, "cache": str(context.places.cache), "wheels": wheels, "others": others})
         return 0
     for entry in entries:
-        targets = ";".join(entry.inputs["targets"]) or "cpu"
+        targets = ";".join(entry.targets) or "cpu"
         answer(
             f"{entry.key[:12]}  {stored_grade(entry.verdict):9} {entry.size >> 10:8} KiB  {targets:18} {entry.filename}"
         )
@@ -115,7 +115,7 @@ def _entry_object(entry: Any) -> dict[str, Any]:
         "filename": entry.filename,
         "sha256": entry.sha256,
         "size": entry.size,
-        "targets": entry.inputs["targets"],
-        "torch": entry.inputs["torch"].split(" ")[0],
+        "targets": list(entry.targets),
+        "torch": entry.torch,
         "grade": stored_grade(entry.verdict),
     }

@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from packaging.utils import parse_wheel_filename
 
+from buildkit.build.foreign import is_unproven
 from buildkit.build.label import variant_targets
 from buildkit.docker.choice import Stored, Variant, no_target, parse_variant
 from buildkit.docker.model import Origin
@@ -78,7 +79,11 @@ def read_inputs(recipes: Sequence[str], options: Mapping[str, Any], asked: Asked
     python = _checked_python(options["python"])
     required = _required(options["requirements"], folder)
     names = {each.name for each in wanted}
-    entries = {entry.filename: entry for entry in store.entries() if entry.recipe in names}
+    entries = {
+        entry.filename: entry
+        for entry in reversed(list(store.entries()))  # oldest first: of one name the newest counts
+        if entry.recipe in names and not is_unproven(entry)
+    }
     stored = tuple(one for entry in entries.values() if (one := stored_wheel(entry)))
     return Inputs(
         typed=_typed(recipes, options),
@@ -177,9 +182,9 @@ def stored_wheel(entry: Entry) -> Stored | None:
             version=entry.version,
             filename=entry.filename,
             sha256=entry.sha256,
-            torch=str(inputs["torch"]).split(" ")[0],
+            torch=entry.torch,
             device=device,
-            targets=tuple(known_notation(str(text)) for text in inputs["targets"]),
+            targets=tuple(known_notation(text) for text in entry.targets),
             python=next((tag.interpreter for tag in tags if tag.abi not in {"abi3", "none"}), "py3"),
             created=entry.created,
             key=entry.key,

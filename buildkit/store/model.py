@@ -66,6 +66,17 @@ class Entry(BaseModel):
     grafted: dict[str, str] = Field(default_factory=dict)
     """Libraries that were copied into the wheel from where it was built: path to sha256."""
 
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What it says that it was made for; whether that may be believed is asked elsewhere."""
+        targets = self.inputs.get("targets")
+        return tuple(map(str, targets)) if isinstance(targets, list | tuple) else ()
+
+    @property
+    def torch(self) -> str:
+        """torch's own version, as it says; empty without torch."""
+        return str(self.inputs.get("torch", "")).partition(" ")[0]
+
     def as_bytes(self) -> bytes:
         """The entry's file."""
         return self.model_dump_json(by_alias=True, indent=1).encode() + b"\n"

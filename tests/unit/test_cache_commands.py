@@ -102,3 +102,14 @@ def test_what_is_refused_is_exit_code_10(said: Said, entries: list[Entry], tmp_p
     assert code == 10
     assert "refused" in out
     assert said("other", "export", "nothing", "--out", str(tmp_path / "x"))[0] == 10
+
+
+@pytest.mark.parametrize("inputs", [{}, {"targets": 5, "torch": 7}, {"targets": "12.0", "torch": []}])
+def test_an_entry_whose_inputs_are_nonsense_is_listed_and_shown(
+    said: Said, entries: list[Entry], tmp_path: Path, inputs: dict[str, Any]
+) -> None:
+    place = tmp_path / "own" / "store" / "entries" / f"{entries[0].key}.json"
+    place.write_bytes(entries[0].model_copy(update={"inputs": inputs}).as_bytes())
+    for words in (("list",), ("list", "--json"), ("show", entries[0].key), ("show", entries[0].key, "--json")):
+        code, out, _err = said("own", *words)
+        assert (code, entries[0].key[:12] in out) == (0, True)

@@ -7,6 +7,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from buildkit.build.disk_use import DiskUse, Ledger, measure
 from buildkit.build.places import Places
 from buildkit.build.retention import YOUNG, Item, Policy, choose
 from buildkit.build.tidy import GONE
+from buildkit.errors import StoreError
 from buildkit.store import in_use
 from buildkit.store.builds import BuildRecord, BuildRecords
 from buildkit.store.clearing import Clearing, Stored
@@ -51,7 +53,7 @@ def _hold_nothing() -> Iterator[None]:
 
 def put(store: Store, number: int, *, days: float = 0, release: bool = False, **changes: Any) -> Entry:
     """A stored wheel that was used some days ago."""
-    wheel = wheel_of(store.root.parent, number)
+    wheel = wheel_of(store.root.parents[1], number)
     entry = entry_of(wheel, number, **changes)
     store.put(wheel, entry, release_of(wheel, entry) if release else None)
     aged(store.wheel(entry), days)
@@ -155,6 +157,17 @@ def test_linked_files_become_free_with_the_last_of_them(tmp_path: Path) -> None:
 # Wheels
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_folder_that_holds_other_things_is_not_cleared(places: Places, store: Store, dry_run: bool) -> None:
+    theirs = places.cache / "downloads" / "thesis.pdf"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("mine")
+    (places.cache / "Pictures").mkdir()
+    with pytest.raises(StoreError, match="holds more than a cache") as caught:
+        clear_cache(places, store, Policy(older_than=0), now=time.time(), dry_run=dry_run)
+    assert (caught.value.evidence, theirs.exists()) == ("Pictures", True)
+
+
 def test_a_wheel_goes_with_all_that_names_it(places: Places, store: Store) -> None:
     old, new = put(store, 1, days=40, release=True), put(store, 2, days=1)
     store_files = {path.name for path in store.root.rglob("*")}
@@ -174,13 +187,13 @@ def test_a_wheel_goes_with_all_that_names_it(places: Places, store: Store) -> No
 def test_a_file_name_means_one_content_though_that_is_gone(places: Places, store: Store) -> None:
     old = put(store, 1, days=40, release=True)
     clear(places, older_than=DAY)
-    other = wheel_of(store.root.parent, 2)
+    other = wheel_of(store.root.parents[1], 2)
     entry = entry_of(other, 2, filename=old.filename)
     assert store.bearer(old.filename) == old.sha256
     assert ([each.filename for each in store.releases(retired=True)], store.releases()) == ([old.filename], [])
     with pytest.raises(NameTaken):
         store.put(other, entry, release_of(other, entry))
-    again = wheel_of(store.root.parent, 1)
+    again = wheel_of(store.root.parents[1], 1)
     store.put(again, old, release_of(again, old))
     assert store.release(old.filename) is not None
     assert len(store.releases(retired=True)) == 1
@@ -189,8 +202,8 @@ def test_a_file_name_means_one_content_though_that_is_gone(places: Places, store
 def test_a_wheel_that_got_another_entry_meanwhile_stays(store: Store) -> None:
     first = put(store, 1)
     (stored,) = Clearing(store).wheels()
-    second = entry_of(wheel_of(store.root.parent, 1), 1, key="b" * 64)
-    store.put(wheel_of(store.root.parent, 1), second)
+    second = entry_of(wheel_of(store.root.parents[1], 1), 1, key="b" * 64)
+    store.put(wheel_of(store.root.parents[1], 1), second)
     assert Clearing(store).remove([stored]) == {first.sha256: "stored again meanwhile"}
     assert store.get(second.key).entry == second
 
@@ -204,7 +217,7 @@ def test_a_key_that_was_built_again_meanwhile_keeps_its_new_wheel(store: Store) 
 
 
 def test_an_upload_stays_until_it_is_yanked(places: Places, store: Store) -> None:
-    wheel = wheel_of(store.root.parent, 1)
+    wheel = wheel_of(store.root.parents[1], 1)
     release = release_of(wheel, entry_of(wheel, 1)).model_copy(update={"origin": "upload", "key": None})
     store.publish(wheel, release)
     aged(store.blobs.path(release.sha256), 90)
@@ -244,7 +257,7 @@ def test_a_wheel_put_anew_under_a_held_path_is_held_anew(places: Places, store: 
     entry = put(store, 1, days=40)
     assert store.hold(entry)
     store.wheel(entry).unlink()
-    store.put(wheel_of(store.root.parent, 1), entry)
+    store.put(wheel_of(store.root.parents[1], 1), entry)
     aged(store.wheel(entry), 40)
     assert store.hold(entry)
     assert removed(clear(places, older_than=DAY)) == []
@@ -378,7 +391,7 @@ def test_holding_does_not_fail_where_nothing_can_be_written(tmp_path: Path, monk
 
 
 def test_a_release_without_an_entry_is_a_wheel_too(store: Store) -> None:
-    wheel = wheel_of(store.root.parent, 1)
+    wheel = wheel_of(store.root.parents[1], 1)
     release: Release = store.publish(wheel, release_of(wheel, entry_of(wheel, 1)))
     (stored,) = Clearing(store).wheels()
     assert (stored.entries, stored.releases) == ((), (release,))
