@@ -47,7 +47,7 @@ def loaded_content(wheel: str, folder: Path) -> dict[str, bytes]:
                 subprocess.run(["objcopy", "-S", "--remove-section=.note.gnu.build-id", path], check=True)
                 data = path.read_bytes()
             elif name.endswith("WHEEL"):
-                data = re.sub(rb"(?m)^Build: .*\n", b"", data)  # a second build of other bytes has one
+                data = re.sub(rb"(?m)^Build: .*\n", b"", data).rstrip()  # a second build of other bytes has one
             elif name.endswith("RECORD"):
                 data = re.sub(rb"(\.so),sha256=[^,]*|(/WHEEL|/cudabuild\.json),.*", rb"\1\2", data)
             elif name.endswith("cudabuild.json"):

@@ -23,8 +23,8 @@ Said = Callable[..., tuple[int, str, str]]
 def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Said]:
     """Run a command on the cache of a name; its exit code, and what it said on each stream."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for name in ("CUDABUILD_CONFIG", "XDG_CONFIG_HOME"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith("CUDABUILD_") or name == "XDG_CONFIG_HOME"]:
+        monkeypatch.delenv(name)
 
     def run(cache: str, *words: str) -> tuple[int, str, str]:
         monkeypatch.setenv("CUDABUILD_CACHE", str(tmp_path / cache))
