@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from buildkit.build.foreign import as_brought, brought_release, check_entry, check_wheel
+from buildkit.build.foreign import as_brought, brought_release, check_inputs, check_wheel
 from buildkit.build.places import Places
 from buildkit.errors import CudabuildError, NoSuchBuild, StoreError
 from buildkit.store.bundle import Manifest, is_archive, open_bundle, parse_manifest, write_archive, write_folder
@@ -132,7 +132,7 @@ def _taken(
 def _judged(wheel: Path, entry: Entry | None, release: Release | None, store: Store, kept: Entry | None) -> Imported:
     try:
         if entry is not None:
-            check_entry(entry)
+            check_inputs(entry)
         check_wheel(wheel, entry, release)
         if entry is not None:
             here = store.get(entry.key).entry

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 from zipfile import ZipFile
 
-from buildkit.build.label import cuda_of_torch, local_label, torch_pin, variant_targets, with_local
+from buildkit.build.label import cuda_of_torch, local_label, torch_pin, with_local
 from buildkit.build.metadata import rewrite
 from buildkit.build.reproducible import Content, write_wheel
 from buildkit.build.sbom import OF_AUDITWHEEL, SBOM_FILE
 from buildkit.machine.arch import Target
+from buildkit.machine.variants import variant_targets
 from buildkit.store.rebuilds import tagged_filename
 from buildkit.verify.record import SIGNATURES
 from buildkit.verify.wheel import WheelFile, open_wheel

@@ -29,7 +29,7 @@ class ForeignLies(StoreError):
     kind = "foreign-entry"
 
 
-def check_entry(entry: Entry) -> None:
+def check_inputs(entry: Entry) -> None:
     """Raise ForeignLies for an entry whose key or family is not that of its inputs."""
     try:
         inputs = KeyInputs(**entry.inputs)

@@ -10,17 +10,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from buildkit.machine.arch import Target
-from buildkit.machine.variants import load_variants, target_label, variant_labels, variant_targets
-
-__all__ = [
-    "cuda_of_torch",
-    "load_variants",
-    "local_label",
-    "target_label",
-    "torch_pin",
-    "variant_targets",
-    "with_local",
-]
+from buildkit.machine.variants import variant_labels
 
 _CUDA_LOCAL = re.compile(r"\+(?:.*\.)?cu(?P<major>\d{2})(?P<minor>\d)(?:\.|$)")
 

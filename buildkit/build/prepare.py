@@ -12,7 +12,6 @@ from buildkit.build.borrow import check_against_loan
 from buildkit.build.context import Context, WouldInstall
 from buildkit.build.devices import CPU_CAUSES, may_be_for_cpu, refuse_device
 from buildkit.build.environ import backend_environment, chosen_compiler, passed_variables
-from buildkit.build.label import variant_targets
 from buildkit.build.locks import RequirementLock, find_lock, lock_id, requirement_set, resolve_lock
 from buildkit.build.package import Package
 from buildkit.build.survey import Machine, Survey, complete_survey, survey, targets_asked
@@ -22,6 +21,7 @@ from buildkit.build.without_torch import headers_sha256, survey_without_torch
 from buildkit.errors import UnsupportedTarget
 from buildkit.machine import compat
 from buildkit.machine.arch import runs_on
+from buildkit.machine.variants import variant_targets
 from buildkit.plan.decide import TargetChoice, required_grade
 from buildkit.plan.key import TARGET_VARIABLES, KeyInputs, canonical, family_of, key_of
 from buildkit.plan.provable import refuse_unprovable

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from buildkit.build.context import Context
-from buildkit.build.foreign import ForeignLies, as_brought, check_entry, check_wheel
+from buildkit.build.foreign import ForeignLies, as_brought, check_inputs, check_wheel
 from buildkit.build.prepare import Prepared
 from buildkit.errors import CudabuildError, UnsafeWheel
 from buildkit.machine.arch import covers, parse_targets
@@ -64,7 +64,7 @@ class SharedStores:
                 shared.check()
             if not _fits(entry, prepared):
                 continue
-            check_entry(entry)
+            check_inputs(entry)
             kept = self._stored(shared, entry, context, trusted=bool(by))
             signed = f", signed by {by}" if by else "; nobody who is trusted has signed it, so it is proven again here"
             self.notes[entry.key] = f"{entry.filename} comes from the shared store {shared.name}{signed}"

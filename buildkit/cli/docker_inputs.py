@@ -14,7 +14,6 @@ from urllib.parse import SplitResult, urlsplit
 from packaging.utils import parse_wheel_filename
 
 from buildkit.build.foreign import is_unproven
-from buildkit.build.label import variant_targets
 from buildkit.docker.choice import Stored, Variant, no_target, parse_variant
 from buildkit.docker.model import Origin
 from buildkit.docker.requirements import Required, read_requirements
@@ -23,6 +22,7 @@ from buildkit.machine.arch import Target, parse_targets
 from buildkit.machine.facts import toolkit_targets
 from buildkit.machine.gpus import visible_gpus
 from buildkit.machine.target import known_notation
+from buildkit.machine.variants import variant_targets
 from buildkit.plan.decide import choose_targets
 from buildkit.recipe.loader import LoadedRecipe, find_recipe, search_path
 from buildkit.recipe.model import Version

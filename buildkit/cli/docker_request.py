@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from buildkit.build.label import cuda_of_torch, local_label, variant_targets
+from buildkit.build.label import cuda_of_torch, local_label
 from buildkit.cli.docker_inputs import Inputs, Wanted
 from buildkit.docker.choice import Stored, choose_wheels, default_torch, on_default_index
 from buildkit.docker.model import Image, Package, Wheel
@@ -18,6 +18,7 @@ from buildkit.errors import UsageError
 from buildkit.machine.compat import newest_torch
 from buildkit.machine.facts import torch_release
 from buildkit.machine.installable import find_installable, from_wheels, nearest_release
+from buildkit.machine.variants import variant_targets
 from buildkit.recipe.loader import bundled_recipes
 
 if TYPE_CHECKING:

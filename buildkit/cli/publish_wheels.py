@@ -49,9 +49,9 @@ def outgoing(word: str, context: Context, folder: Path) -> list[Outgoing]:
 
 
 def _releases(word: str, context: Context) -> list[Release]:
-    from buildkit.recipe.owned import normalised
+    from packaging.utils import canonicalize_name
 
-    name = normalised(word)
+    name = canonicalize_name(word)
     every = [release for release in context.store.releases() if not release.yanked]
     return [release for release in every if word == release.filename or name == release.project]
 

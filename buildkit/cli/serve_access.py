@@ -73,9 +73,11 @@ def access(asked: Asked, options: dict[str, Any], folders: Sequence[Path], *, sh
             "--share-store hands out every stored wheel, and --public to anybody",
             hint="leave --public out, or say --allow-non-redistributable once you have checked the licences",
         )
+    from packaging.utils import canonicalize_name
+
     from buildkit.index.tokens import Tokens, read_tokens
     from buildkit.index.uploads_settings import UPLOAD_LIMIT, UploadSettings
-    from buildkit.recipe.owned import normalised, owned_licences
+    from buildkit.recipe.owned import owned_licences
 
     file = options["tokens"] or tokens_file(asked.settings, asked.environ)
     known, tokens = read_tokens(file), Tokens(file)
@@ -86,7 +88,7 @@ def access(asked: Asked, options: dict[str, Any], folders: Sequence[Path], *, sh
             hint="cudabuild token new NAME --scope read   (or let anybody read: --public)",
         )
     names = [*asked.settings.upload_names, *options["upload_names"]]
-    owned = {**dict.fromkeys(map(normalised, names), True), **owned_licences(folders)}
+    owned = {str(canonicalize_name(name)): True for name in names} | owned_licences(folders)
     limit = options["upload_limit"] or UPLOAD_LIMIT
     uploads = UploadSettings(tokens, owned, limit=limit, linux_tags=not shared)
     return Access(

@@ -7,6 +7,7 @@ import re
 
 import anyio
 import anyio.to_thread
+from packaging.utils import canonicalize_name
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -97,15 +98,15 @@ class Index:
         name = request.path_params["name"]
         if not _NAME.fullmatch(name):
             return _missing(request, Missing("no-such-project", f"{name!r} cannot be the name of a project"))
-        return answers.moved(f"{normalised(name)}/", request)
+        return answers.moved(f"{canonicalize_name(name)}/", request)
 
     async def project(self, request: Request) -> Response:
         """The files of a project in a variant."""
         name, variant = request.path_params["name"], request.path_params["variant"]
         if not _NAME.fullmatch(name):
             return _missing(request, Missing("no-such-project", f"{name!r} cannot be the name of a project"))
-        if normalised(name) != name:
-            return answers.moved(f"../{normalised(name)}/", request)
+        if canonicalize_name(name) != name:
+            return answers.moved(f"../{canonicalize_name(name)}/", request)
         form = answers.wanted_form(request)
         if form is None:
             return answers.not_acceptable(request)
@@ -141,11 +142,6 @@ class Index:
             hint = "build it again, or take another version"
             return _missing(request, Missing("damaged-wheel", f"{wheel} is not served: {damage}", hint))
         return file_answer(request, descriptor, release.sha256)
-
-
-def normalised(name: str) -> str:
-    """A project's name as PEP 503 writes it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _beside(filename: str) -> tuple[str, str, str]:

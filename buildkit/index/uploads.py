@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from anyio import CapacityLimiter, to_thread
+from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -128,7 +129,7 @@ class _Uploads:
         if form.filetype != "bdist_wheel" or not filename.endswith(".whl"):
             raise Refused(400, f"only wheels are taken here, and {filename or form.filetype} is none")
         project = _project(filename)
-        if project != _normalised(form.name):
+        if project != canonicalize_name(form.name):
             raise Refused(400, f"the form is for {form.name}, and {filename} is a wheel of {project}")
         if project not in self._settings.owned:
             raise Refused(
@@ -213,9 +214,3 @@ def _meaning(filename: str) -> object:
         return parse_wheel_filename(filename)[1:]
     except InvalidWheelFilename:
         return filename
-
-
-def _normalised(name: str) -> str:
-    from packaging.utils import canonicalize_name
-
-    return str(canonicalize_name(name))

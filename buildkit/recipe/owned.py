@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 from buildkit.recipe.loader import list_recipes
 from buildkit.recipe.model import Recipe
-
-
-def normalised(name: str) -> str:
-    """A distribution's name as PEP 503 writes it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def owned_licences(folders: Sequence[Path]) -> dict[str, bool]:
@@ -21,8 +17,8 @@ def owned_licences(folders: Sequence[Path]) -> dict[str, bool]:
     for listed in list_recipes(folders):
         recipe = listed.loaded.recipe if listed.loaded else None
         for name in (listed.name, *(names_of(recipe) if recipe else ())):
-            known = found.get(normalised(name), True)
-            found[normalised(name)] = known and recipe is not None and recipe.license.redistributable
+            known = found.get(canonicalize_name(name), True)
+            found[canonicalize_name(name)] = known and recipe is not None and recipe.license.redistributable
     return found
 
 

@@ -82,13 +82,6 @@ def signer(document: bytes, signature: str, trusted: Collection[str]) -> str:
     )
 
 
-def is_public_key(text: str) -> bool:
-    """Whether a text can be a public key."""
-    with contextlib.suppress(ValueError):
-        return len(_bytes(text)) == 32
-    return False
-
-
 def _private(path: Path) -> Ed25519PrivateKey:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key

@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from stored import entry_of, inputs_of, release_of, wheel_of
 
 from buildkit.build.exchange import Import, export, import_bundle
-from buildkit.build.foreign import ForeignLies, check_entry, is_unproven
+from buildkit.build.foreign import ForeignLies, check_inputs, is_unproven
 from buildkit.build.places import Places
+from buildkit.cli.settings import Settings
 from buildkit.errors import NoSuchBuild, StoreError
 from buildkit.store import in_use
 from buildkit.store.bundle import MANIFEST, SIGNATURE, BadBundle
 from buildkit.store.model import Entry
-from buildkit.store.signing import BadSignature, is_public_key, new_key, public_key, sign, signer
+from buildkit.store.signing import BadSignature, new_key, public_key, sign, signer
 from buildkit.store.store import Store
 
 
@@ -149,8 +151,9 @@ def test_a_changed_manifest_is_refused_where_its_key_is_trusted(
 def test_signatures(key: Path, tmp_path: Path) -> None:
     public = new_key(key)
     assert key.stat().st_mode & 0o777 == 0o600
-    assert is_public_key(public)
-    assert not is_public_key("ed25519:short")
+    assert Settings.model_validate({"trusted-keys": [public]}).trusted_keys == (public,)
+    with pytest.raises(ValidationError):
+        Settings.model_validate({"trusted-keys": ["ed25519:short"]})
     assert public_key(key) == public
     signature = sign(key, b"document")
     assert signer(b"document", signature, [public]) == public
@@ -344,10 +347,10 @@ def test_a_wheel_whose_record_lies_is_refused(here: Store, places: Places, tmp_p
 
 def test_what_an_entry_may_say(tmp_path: Path) -> None:
     entry: Entry = entry_of(wheel_of(tmp_path, 1), 1)
-    check_entry(entry)
-    check_entry(entry.model_copy(update={"version": "1.1+pt2.13"}))
+    check_inputs(entry)
+    check_inputs(entry.model_copy(update={"version": "1.1+pt2.13"}))
     with pytest.raises(ForeignLies):
-        check_entry(entry.model_copy(update={"inputs": inputs_of(2).as_dict()}))
+        check_inputs(entry.model_copy(update={"inputs": inputs_of(2).as_dict()}))
 
 
 def test_no_export_where_there_is_nothing(tmp_path: Path, places: Places, here: Store) -> None:

@@ -15,16 +15,14 @@ from wheels import METADATA, wheel
 from buildkit.build.final import final_filename, finalise
 from buildkit.build.label import (
     cuda_of_torch,
-    load_variants,
     local_label,
-    target_label,
     torch_pin,
-    variant_targets,
     with_local,
 )
 from buildkit.build.metadata import rewrite
 from buildkit.errors import UnsafeWheel
 from buildkit.machine.arch import Target, parse_targets
+from buildkit.machine.variants import load_variants, target_label, variant_targets
 from buildkit.verify.wheel import open_wheel
 
 TORCH = "2.13.0+cu130"
