@@ -42,6 +42,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         {"errors", "input_errors", "process", "progress", "file_identity", "machine", "store", "verify"}
     ),
     "docker": frozenset({"errors", "machine", "recipe"}),
+    "matrix": BOTTOM | {"input_errors", "machine", "recipe", "plan", "verify", "store", "build", "index", "report"},
+    "service": BOTTOM
+    | {"input_errors", "machine", "recipe", "plan", "verify", "store", "diagnose", "build", "report", "index", "matrix"},
     "cli": BOTTOM
     | {
         "input_errors",
@@ -57,6 +60,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "report",
         "index",
         "docker",
+        "matrix",
+        "service",
     },
     "__main__": frozenset({"cli"}),
 }
