@@ -20,8 +20,6 @@ from buildkit.guard.broker_saver import Saver
 
 LINGER = 0.5
 """Seconds without a client after which the broker ends."""
-_SHORTEST, _LONGEST = 0.05, 0.1  # seconds between two looks
-_SHARE = 20  # looks may take a twentieth of one processor
 _TELL_EVERY = 0.25  # seconds between two reports on memory to the builds
 _SILENT = 5.0  # seconds in which a connection must say who it is
 _SPARE = 64  # descriptors that are left for everything but connections
@@ -45,7 +43,6 @@ class Broker:
         self._over = False
         self._linger = 3 * LINGER  # whoever started this needs a moment
         self._next_look = self._told = now
-        self._period = _SHORTEST
 
     def serve(self) -> None:
         """Until the last client has gone."""
@@ -82,9 +79,7 @@ class Broker:
             core.look(now)
             core.ease(now)
             self._desk.refresh(now)
-            cost = time.monotonic() - now
-            self._period = min(_LONGEST, max(_SHORTEST if core.tight() else _LONGEST, cost * _SHARE))
-            self._next_look = now + self._period
+            self._next_look = now + core.pause(now, time.monotonic() - now)
             core.schedule(now)
         elif heard and self._busy():
             core.read_pools(now)

@@ -13,6 +13,7 @@ from buildkit.guard.broker_learning import failure_text, learn, raise_bound
 from buildkit.guard.broker_line import place_in_line, schedule_pools, schedule_unit, settling, starved
 from buildkit.guard.broker_pools import PoolWatch, kills_by_kernel
 from buildkit.guard.broker_units import STRIKES, Build, Cooling, Reason, UnitState
+from buildkit.guard.pace import pause
 from buildkit.guard.pressure import Holder, Relief, relieve
 from buildkit.guard.profile import bound_of
 from buildkit.guard.schedule import Cores, decide
@@ -51,10 +52,14 @@ class Core:
     def _inside(self, pool: str) -> list[UnitState]:
         return [unit for unit in self.units.values() if unit.holds and pool in unit.build.pools]
 
-    def tight(self) -> bool:
-        """A pool may be short of memory within a second: look often."""
-        readings = [pool.reading for pool in self.pools.values()]
-        return any(one.available - max(one.growth + one.others, 0.0) < one.limit / 4 for one in readings)
+    def pause(self, now: float, cost: float) -> float:
+        """Seconds until the next look, where the last one took ``cost``."""
+        return pause(
+            [pool.reading for pool in self.pools.values()],
+            processors=max((build.processors for build in self.builds.values()), default=1),
+            youngest=min((now - unit.started for unit in self.units.values() if unit.holds), default=0.0),
+            cost=cost,
+        )
 
     def report(self, now: float) -> None:
         """Tell each build what its tightest pool has, for the curve of its trace."""

@@ -17,7 +17,8 @@ from buildkit.machine.cgroups import Group, own_groups, read_text
 from buildkit.machine.memory import Memory, capped_reserve, group_memory, machine_memory, reserve
 
 MACHINE = "machine"
-_LOOK_BACK = 0.21  # seconds over which growth is measured
+_LOOK_BACK = 0.21  # seconds over which growth is measured, where there were looks in them
+_OLDEST = 1.0  # else since the last look, unless it is older than this
 _KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 _FULL = re.compile(r"^full .*total=(\d+)$", re.MULTILINE)
 
@@ -65,6 +66,8 @@ class PoolWatch:
         gained beyond its units counts.
         """
         before = next((look for look in self._looks if 0.02 <= now - look[0] <= _LOOK_BACK), None)
+        if before is None and self._looks and 0.02 <= now - self._looks[-1][0] <= _OLDEST:
+            before = self._looks[-1]
         self._looks.append((now, used, usage, stalled))
         if before is not None:
             elapsed = now - before[0]

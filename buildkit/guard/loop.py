@@ -32,7 +32,7 @@ from buildkit.guard.start import Running
 from buildkit.guard.unfinished import give_back, unfinished_files
 from buildkit.process import ProgramFailed, ProgramMissing, quoted
 
-_PERIOD = 0.25  # seconds between two samples
+_PERIOD, _LONGEST_PERIOD = 0.25, 0.5  # seconds between two samples: at first, and in a run of minutes
 _DRAIN = 1.0  # seconds to wait for the end of output that a survivor holds open
 _PATIENCE = 12.0  # seconds for the supervisor to end everything
 _IDLE = 0.001  # of one processor: what a hung build may use while it polls and still counts as stalled
@@ -146,7 +146,7 @@ class GuardLoop:
             self._running.ask_to_end()
 
     def _sample(self, now: float) -> None:
-        self._next_sample = now + _PERIOD
+        self._next_sample = now + min(_LONGEST_PERIOD, max(_PERIOD, (now - self._began) / 120))
         if self._started is None:
             return
         self._last_tree = self._tree()

@@ -44,7 +44,19 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "docker": frozenset({"errors", "machine", "recipe"}),
     "matrix": BOTTOM | {"input_errors", "machine", "recipe", "plan", "verify", "store", "build", "index", "report"},
     "service": BOTTOM
-    | {"input_errors", "machine", "recipe", "plan", "verify", "store", "diagnose", "build", "report", "index", "matrix"},
+    | {
+        "input_errors",
+        "machine",
+        "recipe",
+        "plan",
+        "verify",
+        "store",
+        "diagnose",
+        "build",
+        "report",
+        "index",
+        "matrix",
+    },
     "cli": BOTTOM
     | {
         "input_errors",
