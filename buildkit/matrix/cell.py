@@ -33,12 +33,14 @@ class Cell:
     device: str
     """``cuda`` or ``cpu``."""
     platform: str
-    """As Python names it: ``linux-x86_64``."""
+    """As Python names it: ``linux_x86_64``."""
     require: str | None = None
     memory: int | None = None
     """Bytes; None: what the machine has."""
     timeout: float | None = None
     """Seconds; None: what the recipe and history say."""
+    gpu: str | None = None
+    """A GPU that its proof needs: empty for any, else a type as the cluster names it; None: none."""
 
 
 def cell_id(
@@ -47,7 +49,7 @@ def cell_id(
 ) -> str:  # fmt: skip
     """The id of a cell, of letters, digits and ``.-_``. ``exact``: with torch's whole version, not its series alone.
 
-    The platform is named where it is not ``linux-x86_64``.
+    The platform is named where it is not ``linux_x86_64``.
     """
     parts = [_name_of(recipe), version]
     if torch and torch != "active":
@@ -55,7 +57,7 @@ def cell_id(
     parts.append(cuda_label(cuda) if cuda else "" if device == "cuda" else "cpu")
     parts.append(f"cp{python.replace('.', '')}")
     parts += _targets(targets)
-    parts.append("" if platform == "linux-x86_64" else platform.replace("-", "_"))
+    parts.append("" if platform == "linux_x86_64" else platform)
     return "-".join(part for text in parts if (part := re.sub(r"[^A-Za-z0-9._]+", "_", text).strip("._")))
 
 
