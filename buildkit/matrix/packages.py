@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from buildkit.build.package import folder_name
 from buildkit.errors import ConfigError
 from buildkit.recipe.loader import LoadedRecipe, find_recipe
 from buildkit.recipe.model import BuildSection
@@ -23,7 +24,7 @@ class Wanted:
     version: str
     """Empty: the source's own."""
     name: str
-    """The recipe's name; of what has no recipe the last part of the folder, or the index name."""
+    """The recipe's name; of what has none the project's, or the index name."""
     folder: Path | None = None
     """Where the recipe or the project lies."""
     sha256: str = ""
@@ -55,7 +56,7 @@ def _meant(word: str, folders: Sequence[Path], cwd: Path) -> tuple[Wanted, ...]:
         if not folder.is_dir():
             hint = "give a recipe's name, a project's folder, or pypi:NAME==VERSION"
             raise ConfigError(f"matrix.recipes: {word} is not a folder", evidence=f"looked for {folder}", hint=hint)
-        return (Wanted(word, "", folder.resolve().name, folder.resolve(), known=False),)
+        return (Wanted(word, "", folder_name(folder), folder.resolve(), known=False),)
     name, _, version = word.partition("==")
     loaded = find_recipe(name, folders)
     if version == "*":
