@@ -23,15 +23,15 @@ class LineWatcher:
     """A line for each event, on standard error."""
 
     def __init__(self) -> None:
-        self._told: dict[str, str] = {}
+        self._told: dict[str, tuple[str, int]] = {}
 
     def changed(self, state: RunObject, cell: CellObject | None) -> None:
         """Say what has begun or ended, once."""
         if cell is None:
             return
-        text = event_line(state, cell)
-        if text and self._told.get(cell.id) != text:
-            self._told[cell.id] = text
+        text, event = event_line(state, cell), (cell.status, len(cell.attempts))
+        if text and self._told.get(cell.id) != event:
+            self._told[cell.id] = event
             self.say(text)
 
     def note(self, text: str) -> None:

@@ -25,7 +25,7 @@ def impossible(cell: Cell, wanted: Wanted) -> str:
     if not cell.cuda:
         return f"torch {cell.torch} is not in cudabuild's tables: name its CUDA, as in {cell.torch}+cu130"
     if not cell.targets:
-        return f"no target set is given for CUDA {cell.cuda}, and none is declared"
+        return f"no target set is given for CUDA {cell.cuda}"
     if wanted.torch and (reason := _by_solver(cell)):
         return reason
     try:
