@@ -3,9 +3,9 @@
 python benchmarks/matrix_real.py [--torch 2.13.0+cu130 --torch 2.12.0+cu130] [--recipe NAME ...] [--require GRADE]
 
 Twelve cells (or as many as are asked for) are built by one `cudabuild matrix run`, on the benchmarks' cache, and then
-asked for once more: all are hits. Prints a JSON line for each cell (grade, seconds, targets with what was proven, tries),
-one for each run, and exits with 1 where a cell fails, is below its grade, or is no hit the second time. Takes about an
-hour on two cores the first time, and each torch 5 GB of disk. `--anew` empties the store of these recipes first.
+asked for once more: all are hits. Prints a JSON line for each cell (grade, seconds, what was proven of each target,
+tries), one for each run, and exits with 1 where a cell fails, is below its grade, or is no hit the second time. Takes
+about an hour on two cores the first time, and each torch 5 GB of disk. `--anew` empties the store of these recipes.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ ONE = 'recipes = ["vox"]\ntorch = ["2.13.0+cu130"]\n'
             id="target sets by release, then by major",
         ),
         pytest.param(
-            'recipes = ["vox==1.0", "vox==2.0"]\ntorch = ["2.13.0+cu130"]\ntargets = ["8.6"]\npython = ["3.12", "3.13"]',
+            'recipes = ["vox==1.0", "vox==2.0"]\ntorch = ["2.13"]\ntargets = ["8.6"]\npython = ["3.12", "3.13"]',
             [
                 "vox-1.0-pt2.13-cu130-cp312-sm86",
                 "vox-1.0-pt2.13-cu130-cp313-sm86",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from buildkit.cli.matrix_schema import RUN, SHOWN
 from buildkit.guard.sampling import all_processes
 from buildkit.matrix.changed import changed_since
