@@ -112,7 +112,15 @@ def statuses(state: dict[str, Any]) -> list[str]:
     return [cell["status"] for cell in state.get("cells", ())]
 
 
-def test_a_run_that_was_killed_goes_on_and_the_next_one_is_all_hits(project: Project, tmp_path: Path) -> None:
+def test_a_run_that_was_ended_goes_on_and_the_next_one_is_all_hits(project: Project, tmp_path: Path) -> None:
+    interrupted = project.start("run", "--cells", "1")
+    wait_until(lambda: statuses(project.state()) == ["running", "waiting", "waiting"] and len(project.left()) > 0)
+    interrupted.send_signal(signal.SIGINT)
+    _, said = interrupted.communicate(timeout=60)
+    assert interrupted.returncode == 130, said
+    assert not project.left()
+    assert (project.state()["status"], statuses(project.state())) == ("interrupted", ["waiting"] * 3)
+
     killed = project.start("run", "--cells", "1")
     wait_until(lambda: statuses(project.state()) == ["succeeded", "running", "waiting"] and len(project.left()) > 0)
     killed.kill()
@@ -127,7 +135,7 @@ def test_a_run_that_was_killed_goes_on_and_the_next_one_is_all_hits(project: Pro
     RUN.validate_python(done)
     assert done["run"] == shown["run"]
     assert done["counts"] == {
-        "cells": 3, "built": 3, "hits": 0, "failed": 0, "left": 0, "dropped": 3, "grades": {"imported": 3}, "retries": 1
+        "cells": 3, "built": 3, "hits": 0, "failed": 0, "left": 0, "dropped": 3, "grades": {"imported": 3}, "retries": 2
     }  # fmt: skip
     assert done["cells"][0]["attempts"] == shown["cells"][0]["attempts"], "it was not built again"
     assert "CUDA 13.0 makes nothing below 7.5" in done["dropped"][0]["reason"]
