@@ -27,7 +27,12 @@ def show_lines(shown: ShowObject) -> Iterator[str]:
     totals = shown.totals
     states = ", ".join(f"{count} {state}" for state, count in totals.states.items()) or "none"
     yield f"{totals.cells} cells: {states}"
-    if totals.seconds or totals.unknown:
+    hints = dict.fromkeys((cell.note, cell.hint) for cell in shown.cells if cell.hint)
+    for note, hint in hints:
+        yield f"{note}\n  next: {hint}"
+    if totals.unknown and not totals.seconds:
+        yield f"to do: {totals.unknown} cells of which no time is known"
+    elif totals.seconds:
         unknown = f", and {totals.unknown} of which no time is known" if totals.unknown else ""
         yield (
             f"to do: about {clock(totals.seconds)} of work{unknown}; about {clock(totals.makespan)} with "

@@ -18,10 +18,10 @@ from buildkit.matrix.schedule import longest_first, makespan
 class OutlookObject(CellKeys):
     """One cell: what the store has of it, and what it will take."""
 
-    state: Literal["stored", "stale", "missing", "unknown", "impossible", "elsewhere"] = Field(
+    state: Literal["stored", "stale", "missing", "unknown", "not-here", "elsewhere"] = Field(
         description="`stored`; `stale`: there is a wheel, and what it was made from has changed; `missing`; `unknown`: "
-        "there is a wheel, and something that tells whether it still serves is not here; `impossible`: not on this "
-        "machine as it is; `elsewhere`: for another platform."
+        "there is a wheel, and something that tells whether it still serves is not here; `not-here`: this machine, as "
+        "it is, cannot build it; `elsewhere`: for another platform."
     )
     grade: str | None = Field(description="How far the stored wheel is proven; null where there is none.")
     key: str | None = Field(description="Hash of everything that determines its wheel; null where that is not known.")
@@ -29,6 +29,7 @@ class OutlookObject(CellKeys):
     wheel: str | None = Field(description="Name of that entry's wheel.")
     differs: list[str] = Field(description="What has changed since a stale one was made.")
     note: str = Field(description="What else there is to say; can be empty.")
+    hint: str = Field(description="The next command to type where this machine cannot build it; can be empty.")
     expected_seconds: float | None = Field(description="What it will take; 0 where it is stored.")
     expected_memory: int | None = Field(description="Bytes that its build will hold.")
     expected_from: Literal["same", "alike", "recipe"] = Field(
@@ -82,6 +83,7 @@ def _outlook_object(one: Outlook) -> OutlookObject:
         wheel=one.entry.filename if one.entry else None,
         differs=list(one.differs),
         note=one.note,
+        hint=one.hint,
         expected_seconds=one.estimate.seconds,
         expected_memory=one.estimate.memory,
         expected_from=one.estimate.source,

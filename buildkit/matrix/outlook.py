@@ -24,8 +24,8 @@ from buildkit.plan.key import differing
 from buildkit.plan.request import Request
 from buildkit.store.model import Entry
 
-State = Literal["stored", "stale", "missing", "unknown", "impossible", "elsewhere"]
-"""``impossible``: not on this machine as it is; ``elsewhere``: for another platform than this machine's."""
+State = Literal["stored", "stale", "missing", "unknown", "not-here", "elsewhere"]
+"""``not-here``: this machine, as it is, cannot build it; ``elsewhere``: for another platform than this machine's."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class Outlook:
     differs: tuple[str, ...] = ()
     """What has changed since a stale one was made, as `cudabuild plan` writes it."""
     note: str = ""
+    hint: str = ""
+    """The next command to type where it cannot be built here."""
 
     @property
     def grade(self) -> str | None:
@@ -149,9 +151,9 @@ def _judged(
     except WouldInstall as error:
         return Outlook(cell, state, expected, entry=earlier, note=f"{error.what} first")
     except NotCached as error:
-        return Outlook(cell, state, expected, entry=earlier, note=error.message)
+        return Outlook(cell, state, expected, entry=earlier, note=error.message.partition(", and --offline")[0])
     except CudabuildError as error:
-        return Outlook(cell, "impossible", expected, note=error.message)
+        return Outlook(cell, "not-here", expected, note=error.message, hint=error.hint)
     serving, note = _serving(prepared, context)
     if serving is not None:
         return Outlook(cell, "stored", replace(expected, seconds=0.0), prepared.key, serving, note=note)

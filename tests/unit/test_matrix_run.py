@@ -461,17 +461,21 @@ def test_the_objects_are_as_published() -> None:
     RUN.validate_python(document)
     shown = show_object("/m", [Outlook(a_cell("a"), "missing", Estimate(60.0, GIB, 2, "alike"), note="nothing"),
                                Outlook(a_cell("b"), "stale", Estimate(30.0, GIB, 2, "same"), differs=("rev: a -> b",)),
-                               Outlook(a_cell("c"), "missing", Estimate(None, None, None, "recipe"))],
+                               Outlook(a_cell("c"), "missing", Estimate(None, None, None, "recipe")),
+                               Outlook(a_cell("e"), "not-here", Estimate(None, None, None, "recipe"), note="no nvcc",
+                                       hint="cudabuild toolkit install 12.8")],
                         [Dropped(a_cell("d"), "excluded", "because")], 2)  # fmt: skip
     document = json.loads(shown.model_dump_json(by_alias=True))
     Draft202012Validator(json.loads(show_matrix_schema_text())).validate(document)
     SHOWN.validate_python(document)
     assert (shown.totals.seconds, shown.totals.makespan, shown.totals.unknown) == (90.0, 60.0, 1)
     lines = "\n".join(show_lines(shown))
-    assert "a     missing          ~1:00  1 GiB   nothing" in lines
-    assert "b     stale            0:30   1 GiB   rev: a -> b" in lines
+    rows = [line.split() for line in lines.splitlines()]
+    assert ["a", "missing", "~1:00", "1", "GiB", "nothing"] in rows
+    assert ["b", "stale", "0:30", "1", "GiB", "rev:", "a", "->", "b"] in rows
     assert "to do: about 1:30 of work, and 1 of which no time is known; about 1:00 with 2 cells at a time" in lines
     assert "  d  excluded  because" in lines
+    assert "no nvcc\n  next: cudabuild toolkit install 12.8" in lines
 
 
 def test_executors_by_their_names(tmp_path: Path) -> None:
