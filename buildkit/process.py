@@ -13,6 +13,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -137,6 +138,33 @@ def _started(
         raise ProgramMissing(f"{command[0]} is not on this machine", returncode=None, output=str(error)) from error
     except OSError as error:
         raise ProgramFailed(f"{command[0]} cannot be started", returncode=None, output=str(error)) from error
+
+
+# Asked after prctl, who the parent is cannot change unnoticed any more.
+_ATTENDED = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def start_attended(
+    command: Sequence[str], *, env: Mapping[str, str], cwd: Path, stdout: Path, stderr: Path
+) -> subprocess.Popen[bytes]:
+    """Start a program that runs beside this one, in a session of its own, and goes on when this returns.
+
+    It gets SIGTERM if this process ends, however it ends (PR_SET_PDEATHSIG; start it from the main thread, whose end
+    counts). Its streams go to the two files, which are made anew. Raises ProgramFailed.
+    """
+    words = [sys.executable, "-I", "-S", "-c", _ATTENDED, str(os.getpid()), *command]
+    with _signals_held_back(), stdout.open("wb") as out, stderr.open("wb") as err:
+        try:
+            return subprocess.Popen(
+                words, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+            )
+        except OSError as error:
+            raise ProgramFailed(f"{command[0]} cannot be started", returncode=None, output=str(error)) from error
 
 
 def run(

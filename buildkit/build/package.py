@@ -78,7 +78,7 @@ def choose_package(request: Request, context: Context) -> Package:
     folder = context.cwd / text
     if _is_path(text):
         _check_folder(folder, text)
-        return Package(adhoc_recipe(_folder_name(folder), folder), None, FolderSpec(folder.resolve()))
+        return Package(adhoc_recipe(folder_name(folder), folder), None, FolderSpec(folder.resolve()))
     folders = search_path(request.recipes, context.cwd, context.environ)
     name, _, wanted = text.partition("==")
     try:
@@ -139,7 +139,7 @@ def _name_of(spec: SourceSpec) -> str:
     return normalised(spec.name)
 
 
-def _folder_name(folder: Path) -> str:
+def folder_name(folder: Path) -> str:
     """The project's name where pyproject.toml says it, else the folder's."""
     from buildkit.source.metadata import of_folder
 

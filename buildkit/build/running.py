@@ -29,6 +29,11 @@ def is_running(record: BuildRecord, records: BuildRecords) -> bool:
         return False
     if host_of(record) is not None:
         return time.time() - records.last_sign(record) < SILENCE
+    return runs_here(process)
+
+
+def runs_here(process: BuildProcess) -> bool:
+    """Whether a process of this machine is still there; no other one of the same number, nor of an earlier boot."""
     if process.boot != boot_id():
         return False
     found = read_stat(process.pid)

@@ -14,6 +14,7 @@ COMMANDS = {
     "recipes": "List, show, check, test and write recipes.",
     "toolkit": "List, install and remove CUDA toolkits, without root.",
     "cache": "List, show, verify, clear and share what is stored.",
+    "matrix": "Build many wheels from one file: recipes x torch x CUDA x Python x targets.",
     "docker": "Write a Dockerfile with compiled packages, or a compose file.",
     "log": "Show a build's log, and follow it while it runs.",
     "explain": "Say why a build failed, from its log or any other.",

@@ -28,7 +28,10 @@ from buildkit.cli.doctor_schema import SECTIONS, doctor_schema_text
 from buildkit.cli.explain_schema import CauseObject, ExplainObject, LineObject, explain_schema_text
 from buildkit.cli.json_model import ErrorObject
 from buildkit.cli.main import cli
+from buildkit.cli.matrix_schema import run_matrix_schema_text, show_matrix_schema_text
 from buildkit.cli.monitor_schema import GpuObject, MonitorObject, RunningObject, UnitObject, monitor_schema_text
+from buildkit.cli.reference_matrix import matrix_text
+from buildkit.cli.reference_tables import cell, tables
 from buildkit.cli.report_schema import (
     LinkObject,
     LongestObject,
@@ -103,7 +106,7 @@ def exit_codes_text() -> str:
     every: list[type[CudabuildError]] = [CudabuildError, *causes()]
     for cause in every:
         meaning = (cause.__doc__ or "").split("\n\n")[0] if cause is not CudabuildError else "None of those below."
-        rows.append(f"| {cause.exit_code} | `{cause.kind}` | {_cell(meaning)} |")
+        rows.append(f"| {cause.exit_code} | `{cause.kind}` | {cell(meaning)} |")
     return "\n".join(rows)
 
 
@@ -111,7 +114,7 @@ def settings_text() -> str:
     """One table: key of the file, variable, meaning."""
     rows = ["| in the file | variable | meaning |", "|---|---|---|", f"| | `{CONFIG_VARIABLE}` | The file itself. |"]
     for name, field in Settings.model_fields.items():
-        rows.append(f"| `{field.alias or name}` | `{PREFIX}{name.upper()}` | {_cell(field.description or '')} |")
+        rows.append(f"| `{field.alias or name}` | `{PREFIX}{name.upper()}` | {cell(field.description or '')} |")
     return "\n".join(rows)
 
 
@@ -168,23 +171,19 @@ def json_text() -> str:
         ("`files`", FileObject),
         ("`wheels`", ImageWheelObject),
     )
-    return _tables(sections)
+    return tables(sections)
 
 
 def doctor_text() -> str:
     """The same for the object of ``doctor``."""
-    return _tables(SECTIONS)
-
-
-def _tables(sections: Iterable[tuple[str, type[BaseModel]]]) -> str:
-    return "\n\n".join(f"### {title}\n\n{_doc(model)}\n\n{_keys(model)}" for title, model in sections)
+    return tables(SECTIONS)
 
 
 def rules_text() -> str:
     """One table: every rule of diagnosis, with what it says and the kind of error it makes of a failed build."""
     rows = ["| rule | cause | next | `kind` | log |", "|---|---|---|---|---|"]
     for rule in sorted(rules(), key=lambda rule: rule.id):
-        cause, hint = (_cell(re.sub(r"(\{\w+\})+", "…", text)) for text in (rule.cause, rule.hint))
+        cause, hint = (cell(re.sub(r"(\{\w+\})+", "…", text)) for text in (rule.cause, rule.hint))
         log = "provoked" if rule.provoked else f"[public]({rule.source})"
         rows.append(f"| `{rule.id}` | {cause} | {hint} | `{rule.kind}` | {log} |")
     return "\n".join(rows)
@@ -197,6 +196,19 @@ PAGES: dict[str, Callable[[], str]] = {
     "json.md": json_text,
     "explain.md": rules_text,
     "doctor.md": doctor_text,
+    "matrix.md": matrix_text,
+}
+
+SCHEMAS: dict[str, Callable[[], str]] = {
+    "build": schema_text,
+    "show": show_schema_text,
+    "verify": installed_schema_text,
+    "report": report_schema_text,
+    "doctor": doctor_schema_text,
+    "explain": explain_schema_text,
+    "monitor": monitor_schema_text,
+    "matrix-show": show_matrix_schema_text,
+    "matrix-run": run_matrix_schema_text,
 }
 
 
@@ -205,13 +217,8 @@ def write_reference(folder: Path) -> None:
     for name, text in PAGES.items():
         page = folder / name
         page.write_text(with_generated(page.read_text("utf-8"), text()), "utf-8")
-    (folder / "build.schema.json").write_text(schema_text(), "utf-8")
-    (folder / "show.schema.json").write_text(show_schema_text(), "utf-8")
-    (folder / "verify.schema.json").write_text(installed_schema_text(), "utf-8")
-    (folder / "report.schema.json").write_text(report_schema_text(), "utf-8")
-    (folder / "doctor.schema.json").write_text(doctor_schema_text(), "utf-8")
-    (folder / "explain.schema.json").write_text(explain_schema_text(), "utf-8")
-    (folder / "monitor.schema.json").write_text(monitor_schema_text(), "utf-8")
+    for name, text in SCHEMAS.items():
+        (folder / f"{name}.schema.json").write_text(text(), "utf-8")
 
 
 def _section(title: str, command: click.Command, level: str, shared: set[str | None]) -> list[str]:
@@ -255,7 +262,7 @@ def _options(options: Iterable[click.Option]) -> str:
         value = _value(option)
         spelled = ", ".join(f"`{name}{f' {value}' if value else ''}`" for name in option.opts)
         default = f" Default: {option.default}." if option.show_default and option.default else ""
-        rows.append(f"| {_cell(spelled)} | {_cell((option.help or '') + default)} |")
+        rows.append(f"| {cell(spelled)} | {cell((option.help or '') + default)} |")
     return "\n".join(rows)
 
 
@@ -270,22 +277,6 @@ def _value(option: click.Option) -> str:
 def _examples(epilog: str) -> str:
     lines = epilog.replace("\b", "").strip("\n").splitlines()[1:]
     return "\n".join(line.removeprefix("  ") for line in lines)
-
-
-def _keys(model: type[BaseModel]) -> str:
-    rows = ["| key | meaning |", "|---|---|"]
-    for name, field in model.model_fields.items():
-        inner = "See below." if field.description is None else field.description
-        rows.append(f"| `{field.alias or name}` | {_cell(inner)} |")
-    return "\n".join(rows)
-
-
-def _doc(model: type[BaseModel]) -> str:
-    return " ".join((model.__doc__ or "").replace("``", "`").split())
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("``", "`").replace("|", "\\|").split())
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -187,6 +187,7 @@ def variables() -> dict[str, str]:
 
 def _from_file(path: Path, environ: Mapping[str, str]) -> Settings:
     values = _read_toml(path, required=bool(environ.get(CONFIG_VARIABLE)))
+    values.pop("matrix", None)  # that table is `cudabuild matrix`'s (buildkit.matrix.model)
     for name in {"memory", "timeout"} & values.keys():
         if isinstance(values[name], (int, float)):
             values[name] = str(values[name])  # so that a number without a unit is refused as such

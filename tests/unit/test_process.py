@@ -24,6 +24,7 @@ from buildkit.process import (
     quoted,
     redact,
     run,
+    start_attended,
 )
 
 
@@ -175,3 +176,13 @@ def test_log_and_errors_hold_no_secret() -> None:
 def test_last_line() -> None:
     assert last_line("a\n b \n\n  \n") == "b"
     assert last_line("") == ""
+
+
+def test_what_runs_beside_this_process(tmp_path: Path) -> None:
+    out, err = tmp_path / "out", tmp_path / "err"
+    script = "import os, sys; print(os.getcwd(), os.environ['A'], os.getsid(0) == os.getpid()); sys.exit(3)"
+    process = start_attended([sys.executable, "-c", script], env={"A": "1"}, cwd=tmp_path, stdout=out, stderr=err)
+    assert process.wait(timeout=60) == 3
+    assert (out.read_text("utf-8"), err.read_text("utf-8")) == (f"{tmp_path} 1 True\n", "")
+    with pytest.raises(ProgramFailed, match="cannot be started"):
+        start_attended(["x"], env={}, cwd=tmp_path / "gone", stdout=out, stderr=err)

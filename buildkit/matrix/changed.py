@@ -1,0 +1,57 @@
+"""Which packages of a matrix have changes since a revision, by git."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from buildkit.errors import UsageError
+from buildkit.matrix.packages import Wanted
+from buildkit.process import ProgramFailed, ProgramMissing, run
+
+
+def changed_since(revision: str, packages: list[Wanted]) -> set[tuple[str, str]]:
+    """Recipe and version of those whose files are other ones than at the revision, uncommitted and new files included.
+
+    What lies in no git checkout (recipes that came with cudabuild, index names) has no changes. Raises UsageError for
+    a revision that a checkout does not know.
+    """
+    answers: dict[Path, bool] = {}
+    found = set()
+    for one in packages:
+        if one.folder is None:
+            continue
+        if one.folder not in answers:
+            answers[one.folder] = _has_changes(one.folder, revision)
+        if answers[one.folder]:
+            found.add((one.recipe, one.version))
+    return found
+
+
+def _has_changes(folder: Path, revision: str) -> bool:
+    if not _is_tracked(folder):
+        return False
+    return bool(
+        _git(folder, "diff", "--name-only", "--end-of-options", f"{revision}^{{commit}}", "--", ".")
+        or _git(folder, "ls-files", "--others", "--exclude-standard", "--", ".")
+    )
+
+
+def _is_tracked(folder: Path) -> bool:
+    try:
+        answer = run(["git", "-C", str(folder), "rev-parse", "--is-inside-work-tree"], check=False)
+    except ProgramMissing as error:
+        hint = "sudo apt-get install git (dnf install git, conda install git)"
+        raise UsageError("--changed-since asks git, which is not here", evidence=error.evidence, hint=hint) from error
+    return answer.returncode == 0 and answer.stdout.strip() == "true"
+
+
+def _git(folder: Path, *words: str) -> str:
+    try:
+        return run(["git", "-C", str(folder), *words]).stdout.strip()
+    except ProgramFailed as error:
+        revision = next((word for word in words if word.endswith("^{commit}")), "").removesuffix("^{commit}")
+        raise UsageError(
+            f"--changed-since {revision}: git does not know it in {folder}",
+            evidence=error.evidence,
+            hint="name a commit, a branch or a tag; a shallow clone in CI needs its history (fetch-depth: 0)",
+        ) from error
