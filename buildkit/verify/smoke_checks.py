@@ -130,14 +130,14 @@ def _missed_turn(mesh: Mesh, shape: Shape, expected: Crossings) -> float:
     outside. Measured with every vertex in the middle of its edge, so that only the triangles count.
     """
     middle = expected.at(0.5)
-    turned = np.zeros(len(middle))
-    for corner in range(3):
-        here, following, last = (mesh.triangles[:, (corner + step) % 3] for step in range(3))
-        row, one, two = np.arange(len(here)), (expected.axis[here] + 1) % 3, (expected.axis[here] + 2) % 3
-        start, end = middle[following] - middle[here], middle[last] - middle[here]
-        sine = start[row, one] * end[row, two] - start[row, two] * end[row, one]
-        cosine = start[row, one] * end[row, one] + start[row, two] * end[row, two]
-        turned += np.bincount(here, np.arctan2(sine, cosine), minlength=len(middle))
+    x, y, z = (coordinate[mesh.triangles.T] for coordinate in middle.T)  # each [3, T]: of a triangle's corners
+    sides = [each[[1, 2, 0]] - each for each in (x, y, z)]  # from each corner to the next
+    products = [-side * side[[2, 0, 1]] for side in sides]  # of the two sides at each corner, both leading away
+    (x, y, z), axis = sides, expected.axis[mesh.triangles.T]
+    normals = [one[0] * other[1] - other[0] * one[1] for one, other in ((y, z), (z, x), (x, y))]
+    sine = np.choose(axis, [np.broadcast_to(each, axis.shape) for each in normals])
+    cosine = sum(products) - np.choose(axis, products)
+    turned = np.bincount(mesh.triangles.T.ravel(), np.arctan2(sine + 0.0, cosine).ravel(), minlength=len(middle))
     # An edge inside has four cells beside it, one in a face of the volume two, one at the rim of two faces one.
     cells = np.where((expected.owner == 0) | (expected.owner == np.subtract(shape.volume.shape, 1)), 1, 2)
     cells[np.arange(len(cells)), expected.axis] = 1
@@ -149,9 +149,12 @@ def _check_edges(mesh: Mesh, shape: Shape) -> list[Check]:
     count = len(mesh.vertices)
     base = max(count, 1)
     start, end = (mesh.triangles[:, order].astype(np.int64).ravel() for order in ([0, 1, 2], [1, 2, 0]))
-    every = np.sort(start * base + end)
+    low, high = np.minimum(start, end), np.maximum(start, end)
+    every = np.sort(2 * (low * base + high) + (start > end))  # the two directions of an edge beside each other
     directed = every[np.diff(every, prepend=-1) != 0]
-    lone = directed[np.isin(directed % base * base + directed // base, directed, assume_unique=True, invert=True)]
+    edge = directed // 2
+    lone = edge[(np.diff(edge, prepend=-1) != 0) & (np.diff(edge, append=-1) != 0)]
+    lone = lone[lone // base != lone % base]
     touching = _faces_touched(mesh, shape)
     at_face = (touching[lone // base] & touching[lone % base]).any(axis=1)
     allowed = 0 if shape.closed else int(at_face.sum())
@@ -174,6 +177,8 @@ def _faces_touched(mesh: Mesh, shape: Shape) -> NDArray[np.bool_]:
 
 def _check_measures(mesh: Mesh, shape: Shape) -> list[Check]:
     """Area, and by the divergence theorem what lies below the surface, with a sign that tells outside from inside."""
+    if shape.area is None and shape.volume_below is None:
+        return []
     a, b, c = (mesh.vertices[mesh.triangles[:, corner]].astype(np.float64) for corner in range(3))
     normals = np.cross(b - a, c - a) / 2
     height = (a + b + c)[:, 2] / 3 - shape.origin[2]

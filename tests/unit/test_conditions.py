@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from texts import CHARACTERS
 
 from buildkit.errors import RecipeError
 from buildkit.recipe.conditions import VARIABLES, AllOf, applies, may_apply, parse_condition
@@ -124,10 +125,6 @@ def test_a_value_that_is_no_version_is_named() -> None:
 _PIECES = st.sampled_from(
     [*VARIABLES, ">=", "==", "!=", "<", "~=", "2.12", "3.*", "cuda", "and", "or", "(", ")", "'", '"']
 )
-
-
-# As many as st.characters() has, which works out a table of Unicode categories first: 5 s in a fresh checkout.
-CHARACTERS = (st.integers(0, 0x7F) | st.integers(0, 0xD7FF) | st.integers(0xE000, 0x10FFFF)).map(chr)
 
 
 @given(st.lists(_PIECES, max_size=12).map(" ".join) | st.text(CHARACTERS, max_size=40))

@@ -11,6 +11,7 @@ from upload_wheels import WheelMaker, fake_cuobjdump, marked_object
 
 from buildkit.errors import CpuOnlyWheel, MissingTargets, UnsafeWheel, VerificationFailed
 from buildkit.index.checks import Checked, check_wheel, release_of
+from buildkit.verify import zip_structure
 
 FULL = ("75", "80", "86", "90", "100", "120", "120P")
 
@@ -131,6 +132,7 @@ def test_the_plain_linux_tag_is_told(place: Path) -> None:
     assert checked(place, tags="cp311-cp311-linux_x86_64").linux_tag == "linux_x86_64"
 
 
-def test_a_whole_that_packs_too_well_is_refused(place: Path) -> None:
-    members = {f"fast_voxels/{number}": bytes(33 << 20) for number in range(3)}
+def test_a_whole_that_packs_too_well_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zip_structure, "RATIO_FLOOR", 1 << 20)
+    members = {f"fast_voxels/{number}": bytes(700 << 10) for number in range(3)}
     refused(place, UnsafeWheel, "unpacks to", more=members)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
+from texts import CHARACTERS
 from upload_wheels import WheelMaker, fake_cuobjdump, marked_object
 from uploading import Answer, basic, form, post, upload_form
 
@@ -411,7 +412,10 @@ def test_any_bytes_in_a_request_get_an_answer(fuzzed: Index, data: st.DataObject
 
 
 @settings(deadline=None)
-@given(st.binary(max_size=200) | st.text(max_size=100).map(lambda text: json.dumps({"schema": 2, text: text}).encode()))
+@given(
+    st.binary(max_size=200)
+    | st.text(CHARACTERS, max_size=100).map(lambda text: json.dumps({"schema": 2, text: text}).encode())
+)
 def test_any_bytes_for_a_verdict_get_an_answer(fuzzed: Index, body: bytes) -> None:
     assert attach(fuzzed, body, "c" * 64).status == 400
 

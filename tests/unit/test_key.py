@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from texts import CHARACTERS
 
 from buildkit.plan.key import FIELDS, KeyInputs, canonical, differing, family_of, key_of
 from buildkit.plan.request import Request
@@ -77,8 +78,6 @@ def test_canonical_form() -> None:
         canonical({"a": float("nan")})
 
 
-# As many as st.characters() has, which works out a table of Unicode categories first: 5 s in a fresh checkout.
-CHARACTERS = (st.integers(0, 0x7F) | st.integers(0, 0xD7FF) | st.integers(0xE000, 0x10FFFF)).map(chr)
 TEXTS = st.sampled_from(["", "a", "b", "ab", "a b", '"', "\\", "é", "\u2028", "\U0001f600"]) | st.text(
     CHARACTERS, max_size=3
 )

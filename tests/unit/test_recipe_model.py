@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from texts import CHARACTERS
 
 from buildkit.recipe.model import Recipe
 from buildkit.recipe.problems import from_validation
@@ -241,10 +242,6 @@ def test_durations(text: str, seconds: int) -> None:
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match=r"duration|time"):
         parse_duration(text)
-
-
-# As many as st.characters() has, which works out a table of Unicode categories first: 5 s in a fresh checkout.
-CHARACTERS = (st.integers(0, 0x7F) | st.integers(0, 0xD7FF) | st.integers(0xE000, 0x10FFFF)).map(chr)
 
 
 @pytest.mark.parametrize("parse", [parse_size, parse_duration])

@@ -95,10 +95,10 @@ def test_what_is_imported_and_declared_nowhere(text: str) -> None:
 
 
 def test_many_imports_in_one_try_are_walked_once() -> None:
-    """Each looked for among all of them, it would take minutes."""
-    lines = "".join(f"    import m{number}\n" for number in range(12_000))
+    """Each looked for among all of them, it would take many seconds."""
+    lines = "".join(f"    import m{number}\n" for number in range(4_000))
     script = read_setup(f"try:\n{lines}except ImportError:\n    pass\n")
-    assert len(script.imports) == 12_000
+    assert len(script.imports) == 4_000
     assert all(found.optional for found in script.imports)
 
 

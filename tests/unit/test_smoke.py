@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+import venv
 from pathlib import Path
 from typing import Any
 
@@ -262,9 +263,15 @@ def test_the_script_needs_the_module(tmp_path: Path) -> None:
 
 
 def stage(
-    folder: Path, *, module: Path = FOLDER, gpu: Gpu | None = None, timeout: float = 60.0, **variables: str
+    folder: Path,
+    *,
+    python: Path = Path(sys.executable),
+    module: Path = FOLDER,
+    gpu: Gpu | None = None,
+    timeout: float = 60.0,
+    **variables: str,
 ) -> dict[str, Any]:
-    python, environment = Path(sys.executable), {**ENVIRONMENT, **variables}
+    environment = {**ENVIRONMENT, **variables}
     return run_smoke(python, module_path=module, gpu=gpu, env=environment, timeout=timeout, scratch=folder)
 
 
@@ -294,9 +301,12 @@ def test_the_stage_returns_evidence_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_byte_code_goes_where_the_environment_says(tmp_path: Path) -> None:
+    venv.create(tmp_path / "env", symlinks=True)
+    site = next((tmp_path / "env" / "lib").glob("python*/site-packages"))
+    (site / "numpy.py").touch()  # all of the real one would be compiled as well, which takes a second
     cache = tmp_path / "pycache"
     with pytest.raises(VerificationFailed, match="import"):
-        stage(tmp_path, module=tmp_path, PYTHONPYCACHEPREFIX=str(cache))
+        stage(tmp_path, python=tmp_path / "env/bin/python", module=tmp_path, PYTHONPYCACHEPREFIX=str(cache))
     assert list(cache.rglob("smoke_checks.*.pyc"))
 
 

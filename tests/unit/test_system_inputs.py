@@ -69,7 +69,10 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     gcc = tmp_path / "bin" / "g++"
     gcc.write_text(GCC.format(root=tmp_path), encoding="utf-8")
     gcc.chmod(0o755)
+    (tmp_path / "system").mkdir()
+    (tmp_path / "system" / "cat").symlink_to("/bin/cat")  # which the compiler runs
     monkeypatch.setattr(system_inputs, "_LOCAL", str(tmp_path / "local"))
+    monkeypatch.setattr(system_inputs, "SYSTEM_FOLDERS", (str(tmp_path / "system"),))
     return tmp_path
 
 
