@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from buildkit.build.context import Context
 from buildkit.errors import StoreError
 from buildkit.store.model import Entry
-from buildkit.verify.verdict import Grade, Stage, Verdict, meets, merged, read_verdict, stored_grade, with_stages
+from buildkit.store.release import Release
+from buildkit.verify.verdict import (
+    Grade,
+    Stage,
+    Verdict,
+    meets,
+    merged,
+    raised,
+    read_verdict,
+    stored_grade,
+    with_stages,
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +47,7 @@ def amended(entry: Entry, verdict: Verdict, context: Context) -> Entry:
         entry = context.store.amend(entry.model_copy(update={"verdict": best.model_dump(by_alias=True, mode="json")}))
         release = context.store.release(entry.filename)
         if release is not None and release.sha256 == entry.sha256:
-            context.store.amend_release(release.model_copy(update={"verdict": entry.verdict}))
+            context.store.amend_release(release, partial(_proven, verdict=best))
     return entry
 
 
@@ -58,17 +70,30 @@ def raise_stored(verdict: Verdict, context: Context) -> list[Raised]:
 
 def _raise_releases(verdict: Verdict, context: Context) -> None:
     """The same for releases of that wheel which no entry stands for: uploaded ones, and older builds."""
+
+    def change(known: Release) -> Release:
+        old = read_verdict(known.verdict)
+        same = old is None or (old.targets, old.python) == (verdict.targets, verdict.python)
+        return _proven(known, verdict) if same else known
+
     for release in context.store.releases():
-        old = read_verdict(release.verdict)
-        best = merged(old, verdict) if old is not None else verdict
-        if (
-            (release.sha256, release.device, release.torch) == (verdict.wheel_sha256, verdict.device, verdict.torch)
-            and (old is None or (old.targets == verdict.targets and old.python == verdict.python))
-            and (old is None or (best != old and meets(best.grade, old.grade)))
-        ):
-            update = {"verdict": best.model_dump(by_alias=True, mode="json")}
+        if (release.sha256, release.device, release.torch) == (verdict.wheel_sha256, verdict.device, verdict.torch):
             with suppress(StoreError):
-                context.store.amend_release(release.model_copy(update=update))
+                context.store.amend_release(release, change)
+
+
+def _proven(release: Release, verdict: Verdict) -> Release:
+    """The release with a verdict that shows more; what a strange one holds is known from its first proof here on."""
+    best = raised(read_verdict(release.verdict), verdict)
+    if best is None:
+        return release
+    kept = best.model_dump(by_alias=True, mode="json")
+    targets = release.targets
+    if release.origin == "import" and release.device == "cuda" and not targets:
+        from buildkit.build.release import targets_found
+
+        targets = targets_found(kept)
+    return release.model_copy(update={"verdict": kept, "targets": targets})
 
 
 def _as_built(verdict: Verdict, entry: Entry) -> Verdict:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from buildkit.build.foreign import as_brought, brought_release, check_inputs, check_wheel
+from buildkit.build.foreign import ForeignLies, as_brought, check_inputs, check_wheel
 from buildkit.build.places import Places
+from buildkit.build.release import release_of
 from buildkit.errors import CudabuildError, NoSuchBuild, StoreError
 from buildkit.store.bundle import Manifest, is_archive, open_bundle, parse_manifest, write_archive, write_folder
 from buildkit.store.disk import disk_causes
@@ -68,7 +69,9 @@ def export(store: Store, asked: Sequence[str], out: Path, *, key: Path) -> Expor
 
     Every byte is checked on its way. Raises NoSuchBuild, and StoreError's family.
     """
-    entries, left = _one_name_each(chosen(store, asked))
+    found, refused = _with_sound_inputs(chosen(store, asked))
+    entries, left = _one_name_each(found)
+    left += refused
     if not entries:
         raise NoSuchBuild("there is nothing to export", hint="cudabuild cache list")
     names = {entry.filename: entry.sha256 for entry in entries}
@@ -92,9 +95,12 @@ def export(store: Store, asked: Sequence[str], out: Path, *, key: Path) -> Expor
     return Exported(out, manifest, bool(signature), tuple(left))
 
 
-def import_bundle(path: Path, store: Store, places: Places, trusted: Sequence[str]) -> Import:
+def import_bundle(
+    path: Path, store: Store, places: Places, trusted: Sequence[str], licences: Mapping[str, bool] | None = None
+) -> Import:
     """Take in an export: what is sound of it. The same again changes nothing.
 
+    ``licences`` says of projects whether their recipes here let others have them, for what nobody who is trusted says.
     Raises BadBundle where the whole is not to be used, BadSignature, and the store's own causes (DiskFull ...).
     """
     places.work.mkdir(parents=True, exist_ok=True)
@@ -106,50 +112,85 @@ def import_bundle(path: Path, store: Store, places: Places, trusted: Sequence[st
         for entry in manifest.entries:
             entries[entry.filename].append(entry)
         releases = {release.filename: release for release in manifest.releases}
+        taking = _Taking(store, str(path), bool(by), licences or {})
         for wheel in bundle.copies(manifest.files, Path(scratch)):
-            own = (entries[wheel.name], releases.get(wheel.name))
-            done.wheels += _taken(wheel, *own, store=store, origin=str(path), trusted=bool(by))
+            done.wheels += taking.taken(wheel, entries[wheel.name], releases.get(wheel.name))
             wheel.unlink()
     return done
 
 
-def _taken(
-    wheel: Path, entries: Sequence[Entry], release: Release | None, *, store: Store, origin: str, trusted: bool
-) -> Iterator[Imported]:
-    """Take in one wheel under each of its keys, and under its name."""
-    if release is not None and (known := store.release(release.filename)) is not None:
-        release = None if known.sha256 == release.sha256 else release
-    elif release is not None:
-        release = brought_release(release, trusted=trusted)
-    for entry in entries:
-        yield _judged(wheel, entry, release, store, as_brought(entry, origin, trusted=trusted))
-    if not entries and release is not None:
-        yield _judged(wheel, None, release, store, None)
-    elif not entries:
-        yield Imported(wheel.name, "there")
+@dataclass(frozen=True)
+class _Taking:
+    store: Store
+    origin: str
+    trusted: bool
+    licences: Mapping[str, bool]
 
+    def taken(self, wheel: Path, entries: Sequence[Entry], release: Release | None) -> Iterator[Imported]:
+        """Take in one wheel under each of its keys, and under its name."""
+        if release is not None and (known := self.store.release(release.filename)) is not None:
+            release = None if known.sha256 == release.sha256 else release
+        for entry in entries:
+            yield self._judged(wheel, entry, release)
+        if not entries and release is not None:
+            yield self._judged(wheel, None, release)
+        elif not entries:
+            yield Imported(wheel.name, "there")
 
-def _judged(wheel: Path, entry: Entry | None, release: Release | None, store: Store, kept: Entry | None) -> Imported:
-    try:
+    def _judged(self, wheel: Path, entry: Entry | None, release: Release | None) -> Imported:
+        try:
+            return self._kept(wheel, entry, release)
+        except StoreError as error:
+            if error.kind in {"name-taken", "foreign-entry"}:
+                return Imported(wheel.name, "refused", error.message)
+            raise
+        except CudabuildError as error:
+            return Imported(wheel.name, "refused", error.message)
+
+    def _kept(self, wheel: Path, entry: Entry | None, release: Release | None) -> Imported:
         if entry is not None:
             check_inputs(entry)
         check_wheel(wheel, entry, release)
+        brought = self._brought(wheel, entry, release) if release is not None else None
         if entry is not None:
-            here = store.get(entry.key).entry
+            here = self.store.get(entry.key).entry
             if here is not None and here.sha256 != entry.sha256:
                 return Imported(wheel.name, "refused", f"this store has another wheel under key {entry.key[:12]}")
             if here is not None and release is None:
                 return Imported(wheel.name, "there")
-            store.put(wheel, here or kept or entry, release)
-        elif release is not None:
-            store.publish(wheel, release)
-    except StoreError as error:
-        if error.kind in {"name-taken", "foreign-entry"}:
-            return Imported(wheel.name, "refused", error.message)
-        raise
-    except CudabuildError as error:
-        return Imported(wheel.name, "refused", error.message)
-    return Imported(wheel.name, "imported")
+            self.store.put(wheel, here or as_brought(entry, self.origin, trusted=self.trusted), brought)
+        elif brought is not None:
+            self.store.publish(wheel, brought)
+        return Imported(wheel.name, "imported")
+
+    def _brought(self, wheel: Path, entry: Entry | None, release: Release) -> Release:
+        """The release as it is kept here. Of a stranger's, what the wheel itself and the key's inputs say: which
+        device code it holds is not known before its first proof here."""
+        if self.trusted:
+            return release.model_copy(update={"origin": "import"})
+        seen = release_of(as_brought(entry, self.origin, trusted=False), wheel, self.store) if entry else None
+        free = self.licences.get(release.project, False)
+        unproven = {"verdict": {}, "targets": (), "redistributable": free, "origin": "import"}
+        return (seen or release).model_copy(update=unproven)
+
+
+def _with_sound_inputs(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
+    """Those whose key is the hash of their inputs; every import refuses others."""
+    sound, left = [], []
+    for entry in entries:
+        if lie := _lie_of(entry):
+            left.append(lie)
+        else:
+            sound.append(entry)
+    return sound, left
+
+
+def _lie_of(entry: Entry) -> str:
+    try:
+        check_inputs(entry)
+    except ForeignLies as error:
+        return error.message
+    return ""
 
 
 def _one_name_each(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:

@@ -7,10 +7,8 @@ entry says. What is not signed by a trusted key keeps no verdict: it is proven a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from buildkit.build.admit_entry import quick_flaws
 from buildkit.build.context import Context
@@ -62,12 +60,6 @@ def check_wheel(path: Path, entry: Entry | None, release: Release | None) -> Non
 def as_brought(entry: Entry, origin: str, *, trusted: bool) -> Entry:
     """The entry as it is kept here: without a verdict where nobody who is trusted vouches for it."""
     return entry if trusted else entry.model_copy(update={"verdict": {"grade": "none", UNPROVEN: origin}})
-
-
-def brought_release(release: Release, *, trusted: bool) -> Release:
-    """The same for a release."""
-    unproven: Mapping[str, Any] = {} if trusted else {"verdict": {}}
-    return release.model_copy(update={"origin": "import", **unproven})
 
 
 def is_unproven(entry: Entry) -> bool:

@@ -109,7 +109,7 @@ def complete_releases(store: Store) -> None:
         with suppress(NameTaken, OSError, BadZipFile, ValueError):
             release = release_of(entry, store.wheel(entry), store)
             if release is not None:
-                store.amend_release(release)
+                store.add_release(release)
                 named.add(entry.filename)
 
 

@@ -21,6 +21,8 @@ from buildkit.machine.compiler import find_host_compiler
 from buildkit.machine.facts import release_number
 from buildkit.machine.installable import from_wheels, installable, typed_version
 from buildkit.machine.toolkit import Toolkit, find_toolkits, read_toolkit
+from buildkit.store.in_use import InUse, claimed
+from buildkit.store.locks import LockBusy
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,12 @@ def uninstall(typed: str, context: Context) -> int:
             evidence=f"the one at {others[0]} is not of its making" if others else "",
             hint="`cudabuild toolkit list` shows what is here",
         )
-    remove_made(place, context.reporter)
+    try:
+        with claimed(context.places.in_use, place.final):
+            remove_made(place, context.reporter)
+    except InUse as reason:
+        hint = f"wait for it, or end it: then `cudabuild toolkit uninstall {release}`"
+        raise LockBusy(f"CUDA {release} is {reason}", hint=hint) from None
     forget_downloads(source, release)
     shutil.rmtree(_view_folder(release, context), ignore_errors=True)
     return size

@@ -61,10 +61,14 @@ def import_command(path: Path, as_json: bool) -> int:
     """
     from buildkit.build.exchange import import_bundle
     from buildkit.cli.cache_schema import import_object
+    from buildkit.recipe.loader import search_path
+    from buildkit.recipe.owned import owned_licences
 
     asked = Asked.read({})
     context = make_context(asked, Silent())
-    found = import_object(import_bundle(path, context.store, context.places, asked.settings.trusted_keys))
+    licences = owned_licences(search_path(asked.settings.recipes, asked.cwd, asked.environ))
+    trusted = asked.settings.trusted_keys
+    found = import_object(import_bundle(path, context.store, context.places, trusted, licences))
     if as_json:
         print_json(found.model_dump(mode="json", by_alias=True))
     else:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
-from packaging.utils import parse_wheel_filename
+from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from buildkit.build.foreign import is_unproven
 from buildkit.docker.choice import Stored, Variant, no_target, parse_variant
@@ -67,13 +67,15 @@ class Inputs:
     stored: tuple[Stored, ...]
     entries: Mapping[str, Entry]
     """By file name."""
+    uploaded: tuple[str, ...]
+    """Wheels of these recipes that came to the store without a build: no key says what they were made of."""
     folder: Path
     """The image's context."""
 
 
 def read_inputs(recipes: Sequence[str], options: Mapping[str, Any], asked: Asked, store: Store, folder: Path) -> Inputs:
     """Read and check everything; nothing is decided yet but the targets. Raises what the parts raise."""
-    wanted = tuple(_wanted(text, asked) for text in recipes)
+    wanted = _each_once(_wanted(text, asked) for text in recipes)
     index, style = _checked_index(options["index"], options["style"]), options["style"]
     variant = parse_variant(options["variant"]) if options["variant"] else None
     python = _checked_python(options["python"])
@@ -98,8 +100,27 @@ def read_inputs(recipes: Sequence[str], options: Mapping[str, Any], asked: Asked
         python=python,
         stored=stored,
         entries=entries,
+        uploaded=tuple(_uploaded(store, names, entries)),
         folder=folder,
     )
+
+
+def _uploaded(store: Store, names: Collection[str], entries: Collection[str]) -> Iterator[str]:
+    projects = {canonicalize_name(name) for name in names}
+    for release in store.releases():
+        served = release.origin == "upload" and not release.yanked
+        if served and release.project in projects and release.filename not in entries:
+            yield release.filename
+
+
+def _each_once(wanted: Iterable[Wanted]) -> tuple[Wanted, ...]:
+    found: dict[str, Wanted] = {}
+    for each in wanted:
+        known = found.setdefault(each.name, each)
+        if known.version.version != each.version.version:
+            versions = f"{known.version.version} and {each.version.version}"
+            raise UsageError(f"an image has one {each.name}, not {versions}", hint=f"name one: {each.name}==VERSION")
+    return tuple(found.values())
 
 
 def _wanted(text: str, asked: Asked) -> Wanted:

@@ -14,7 +14,7 @@ from buildkit.cli.docker_inputs import Inputs, Wanted
 from buildkit.docker.choice import Stored, choose_wheels, default_torch, on_default_index
 from buildkit.docker.model import Image, Package, Wheel
 from buildkit.docker.requirements import Required, check_against, torch_for
-from buildkit.errors import UsageError
+from buildkit.errors import NoSuchBuild, UsageError
 from buildkit.machine.compat import newest_torch
 from buildkit.machine.facts import torch_release
 from buildkit.machine.installable import find_installable, from_wheels, nearest_release
@@ -42,7 +42,11 @@ def compose(inputs: Inputs) -> Composed:
     chosen: tuple[Stored, ...] = ()
     if inputs.origin == "wheelhouse":
         pairs = [(each.name, each.version.version) for each in inputs.wanted]
-        chosen = choose_wheels(pairs, inputs.stored, inputs.variant, inputs.python, inputs.targets)
+        try:
+            chosen = choose_wheels(pairs, inputs.stored, inputs.variant, inputs.python, inputs.targets)
+        except NoSuchBuild as error:
+            error.evidence = "; ".join(filter(None, (error.evidence, *_left_out(inputs))))
+            raise
     torch = _torch(inputs, chosen)
     cuda = cuda_of_torch(torch) or (inputs.variant.cuda if inputs.variant else "")
     packages = _packages(inputs, chosen)
@@ -66,7 +70,13 @@ def compose(inputs: Inputs) -> Composed:
         notebook=inputs.required.notebook,
     )
     notes = tuple(f"{each.name}: {text}" for each in inputs.wanted if (text := each.loaded.recipe.license.notice))
+    notes += _left_out(inputs) if inputs.origin == "wheelhouse" else ()
     return Composed(image, tuple(inputs.entries[one.filename] for one in chosen), notes)
+
+
+def _left_out(inputs: Inputs) -> tuple[str, ...]:
+    why = "was uploaded, and no build here vouches for it: an image takes it from the index (--style index --index URL)"
+    return tuple(f"{filename} {why}" for filename in inputs.uploaded)
 
 
 def _torch(inputs: Inputs, chosen: Sequence[Stored]) -> str:

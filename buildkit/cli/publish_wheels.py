@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from buildkit.build.context import Context
     from buildkit.index.checks import Checked
     from buildkit.index.publishing import Remote
+    from buildkit.store.model import Entry
     from buildkit.store.release import Release
 
 
@@ -67,8 +70,27 @@ def _handed_out(release: Release, context: Context, folder: Path) -> Outgoing:
 
 def _entries(word: str, context: Context, folder: Path) -> list[Outgoing]:
     newest = {entry.filename: entry for entry in reversed(list(context.store.entries())) if entry.recipe == word}
-    found = list(newest.values()) or [context.store.find(word)]
+    found = list(newest.values()) or [_found(word, context)]
     return [Outgoing(context.store.hand_out(each, folder), each.sha256, verdict=each.verdict) for each in found]
+
+
+def _found(word: str, context: Context) -> Entry:
+    from buildkit.recipe.loader import find_recipe, search_path
+
+    try:
+        return context.store.find(word)
+    except NoSuchBuild as error:
+        with suppress(UnknownRecipe):
+            find_recipe(word, search_path(None, context.cwd, context.environ))
+            error.hint = f"build it first: cudabuild {word}"
+        if error.hint.startswith("cudabuild cache list"):
+            stored = {release.project for release in context.store.releases()}
+            near = difflib.get_close_matches(word, stored, n=3)
+            here = f"did you mean {' or '.join(near)}? " if near else ""
+            error.hint = (
+                f"{here}`cudabuild cache list` shows what is stored, `cudabuild recipes list` what can be built"
+            )
+        raise
 
 
 def check_outgoing(wheel: Outgoing, remote: Remote, context: Context, *, any_licence: bool) -> Checked:

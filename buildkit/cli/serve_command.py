@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from contextlib import suppress
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -91,6 +93,9 @@ def _place(options: dict[str, Any]) -> Place:
     prefix = options["root_path"]
     if prefix and not prefix.startswith("/"):
         raise UsageError(f"--root-path {prefix} does not begin with a slash", hint=f"--root-path /{prefix}")
+    if not re.fullmatch(r"[A-Za-z0-9/._~-]*", prefix) or "//" in prefix:
+        raise UsageError(f"--root-path {prefix!r} is no prefix of an address", hint="--root-path /wheels")
+    _check_proxies(options["trust_proxy"])
     _check_upstream(options["upstream"])
     return Place(
         host=options["host"],
@@ -100,6 +105,15 @@ def _place(options: dict[str, Any]) -> Place:
         root_path=prefix,
         proxies=options["trust_proxy"],
     )
+
+
+def _check_proxies(addresses: str) -> None:
+    """Raise UsageError for what is no address or network: it would silently trust nobody."""
+    try:
+        _ = [ip_network(each) for each in map(str.strip, addresses.split(",")) if each not in {"", "*"}]
+    except ValueError as error:
+        hint = "give the proxy's own, or its network: --trust-proxy 10.0.0.7,10.1.0.0/16"
+        raise UsageError(f"--trust-proxy {addresses} is no address", evidence=str(error), hint=hint) from None
 
 
 def _check_upstream(url: str) -> None:

@@ -49,7 +49,11 @@ def create_app(store: Store, settings: IndexSettings, reporter: Reporter | None 
         *(store_routes(store, settings.signing_key) if settings.share_store else ()),
     ]
     layers = [Middleware(ReadersOnly, tokens=settings.readers)] if settings.readers else []
-    app = Starlette(routes=routes, middleware=layers, exception_handlers={404: _nothing_here, CudabuildError: _failed})
+    app = Starlette(
+        routes=routes,
+        middleware=layers,
+        exception_handlers={404: _nothing_here, 405: _wrong_method, CudabuildError: _failed},
+    )
     app.router.redirect_slashes = False
     return app
 
@@ -181,6 +185,15 @@ def _missing(request: Request, missing: Missing) -> Response:
 async def _nothing_here(request: Request, _error: Exception) -> Response:
     hint = "wheels stand under /VARIANT/simple/, for example /pt2.13-cu130/simple/; / lists what is here"
     return answers.error(request, 404, "not-found", f"{request.url.path} is nothing of this index", hint=hint)
+
+
+async def _wrong_method(request: Request, error: Exception) -> Response:
+    allowed = (getattr(error, "headers", None) or {}).get("Allow", "GET, HEAD")
+    said = f"{request.method} is nothing that {request.url.path} takes"
+    hint = f"it takes {allowed}; wheels are uploaded to /legacy/"
+    answer = answers.error(request, 405, "wrong-method", said, hint=hint)
+    answer.headers["Allow"] = allowed
+    return answer
 
 
 async def _failed(request: Request, error: Exception) -> Response:

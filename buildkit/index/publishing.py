@@ -6,7 +6,7 @@ Tokens travel in uv's environment and in headers, never on a command line and ne
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -22,6 +22,8 @@ _STATUS = re.compile(r"status code:? (?P<status>\d{3})")
 _SAYS = re.compile(r"Server says: (?P<text>.*)", re.DOTALL)
 _PATIENCE = 1800.0
 """Seconds for one wheel: 2 GiB at 10 Mbit/s."""
+MOST_ANSWER = 1 << 20
+"""Bytes of an index's answer that are read."""
 _LOOPBACK = re.compile(r"localhost|127\.\d+\.\d+\.\d+|::1")
 
 
@@ -147,7 +149,8 @@ def attach_verdict(remote: Remote, sha256: str, verdict: bytes) -> VerdictAnswer
     if remote.secret:
         headers[b"Authorization"] = f"Bearer {remote.secret}".encode()
     try:
-        answer = httpx2.post(url, content=verdict, headers=headers, timeout=60.0)
+        with httpx2.stream("POST", url, content=verdict, headers=headers, timeout=60.0) as answer:
+            said = _bounded(answer.iter_bytes())
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise IndexUnreachable(
             f"the verdict could not be sent to {remote.base}",
@@ -155,10 +158,20 @@ def attach_verdict(remote: Remote, sha256: str, verdict: bytes) -> VerdictAnswer
             hint="check the address and the network; the same command again goes on",
         ) from error
     if answer.status_code != 200:
-        raise refusal(answer.status_code, remote, "the verdict", answer.text)
+        raise refusal(answer.status_code, remote, "the verdict", said.decode("utf-8", "replace"))
     try:
-        return VerdictAnswer.model_validate_json(answer.content)
+        return VerdictAnswer.model_validate_json(said)
     except ValidationError:
         hint = "verdicts go to an index that `cudabuild serve` runs"
         message = f"{remote.base} is not an index of cudabuild"
-        raise IndexRefused(message, evidence=answer.text[:200], hint=hint) from None
+        raise IndexRefused(message, evidence=said[:200].decode("utf-8", "replace"), hint=hint) from None
+
+
+def _bounded(pieces: Iterable[bytes]) -> bytes:
+    """The beginning of an answer, which is all of any that this is asked for."""
+    data = b""
+    for piece in pieces:
+        data += piece[: MOST_ANSWER - len(data)]
+        if len(data) == MOST_ANSWER:
+            break
+    return data

@@ -18,7 +18,11 @@ from buildkit.index.ranges import Unsatisfiable, etag_matches, wanted_ranges
 
 CHUNK = 128 << 10
 """Bytes in memory for each client."""
+SLICE = 4 << 20
+"""Bytes that the kernel sends at a time, where the server lets it: what changed meanwhile is noticed between two."""
 WHEEL = "application/octet-stream"
+ZERO_COPY = "http.response.zerocopysend"
+"""ASGI's name of it: https://asgi.readthedocs.io/en/latest/extensions.html#zero-copy-send"""
 _BOUNDARY = "cudabuild-part-of-a-wheel"
 
 Part = tuple[bytes, int, int]
@@ -86,13 +90,14 @@ class FileParts(Response):
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             if scope["method"] != "HEAD":
-                await self._send_parts(send, gone)
+                await self._send_parts(scope, send, gone)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             gone.cancel()
             os.close(self.descriptor)
 
-    async def _send_parts(self, send: Send, gone: asyncio.Future[None]) -> None:
+    async def _send_parts(self, scope: Scope, send: Send, gone: asyncio.Future[None]) -> None:
+        send_piece = self._kernel_piece if ZERO_COPY in scope.get("extensions", {}) else self._read_piece
         for text, start, end in self._parts:
             if text:
                 await send({"type": "http.response.body", "body": text, "more_body": True})
@@ -100,12 +105,26 @@ class FileParts(Response):
             while at < end:
                 if gone.done():
                     return
-                piece = await _read(self.descriptor, min(CHUNK, end - at), at)
-                if not piece or identity_of_open(self.descriptor) != self._identity:
-                    # What follows was not checked. The client sees an answer that breaks off.
-                    raise RuntimeError("a wheel changed while it was sent")
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-                at += len(piece)
+                at += await send_piece(send, at, end)
+
+    async def _read_piece(self, send: Send, at: int, end: int) -> int:
+        piece = await _read(self.descriptor, min(CHUNK, end - at), at)
+        self._check(len(piece))
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+        return len(piece)
+
+    async def _kernel_piece(self, send: Send, at: int, end: int) -> int:
+        count = min(SLICE, end - at)
+        await _in_memory(self.descriptor, count, at)
+        self._check(count)
+        part = {"file": self.descriptor, "offset": at, "count": count, "more_body": True}
+        await send({"type": ZERO_COPY, **part})
+        return count
+
+    def _check(self, count: int) -> None:
+        if not count or identity_of_open(self.descriptor) != self._identity:
+            # What follows was not checked. The client sees an answer that breaks off.
+            raise RuntimeError("a wheel changed while it was sent")
 
 
 async def _read(descriptor: int, size: int, at: int) -> bytes:
@@ -117,6 +136,22 @@ async def _read(descriptor: int, size: int, at: int) -> bytes:
     except OSError:  # not in memory, or a file system that cannot say
         return await anyio.to_thread.run_sync(os.pread, descriptor, size, at)
     return bytes(memoryview(buffer)[:count])
+
+
+async def _in_memory(descriptor: int, size: int, at: int) -> None:
+    """See that the system has a part of a file in memory: sendfile would wait for the disk, and all clients with it."""
+    await anyio.lowlevel.checkpoint()
+    probe = [bytearray(1)]
+    try:
+        for place in (*range(at, at + size, CHUNK), at + size - 1):
+            os.preadv(descriptor, probe, place, os.RWF_NOWAIT)
+    except OSError:
+        await anyio.to_thread.run_sync(_read_through, descriptor, size, at)
+
+
+def _read_through(descriptor: int, size: int, at: int) -> None:
+    for place in range(at, at + size, CHUNK):
+        os.pread(descriptor, min(CHUNK, at + size - place), place)
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -8,10 +8,13 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from buildkit.errors import CannotServe
 from buildkit.index.lines import is_loopback
+
+if TYPE_CHECKING:
+    import uvicorn
 
 GRACE_SECONDS = 3
 """How long a server that is being ended waits for answers that are on their way."""
@@ -92,12 +95,16 @@ def base_url(place: Place, listener: socket.socket) -> str:
     return f"{scheme}://{shown}:{port}{place.root_path.rstrip('/')}/"
 
 
-def run(app: Any, place: Place, listener: socket.socket, on_start: Callable[[], None]) -> None:
-    """Serve until a signal comes, and answer what is on its way; the signal's own exception is raised afterwards."""
+def make_server(app: Any, place: Place) -> uvicorn.Server:
+    """The server of an application, with files sent by the kernel."""
     import uvicorn
+
+    from buildkit.index.zero_copy import FileProtocol
 
     config = uvicorn.Config(
         app,
+        http=FileProtocol,
+        loop="asyncio",  # others have no sendfile
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -109,5 +116,11 @@ def run(app: Any, place: Place, listener: socket.socket, on_start: Callable[[], 
         ssl_keyfile=place.private_key,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
+    return uvicorn.Server(config)
+
+
+def run(app: Any, place: Place, listener: socket.socket, on_start: Callable[[], None]) -> None:
+    """Serve until a signal comes, and answer what is on its way; the signal's own exception is raised afterwards."""
+    server = make_server(app, place)
     on_start()
-    uvicorn.Server(config).run(sockets=[listener])
+    server.run(sockets=[listener])

@@ -99,6 +99,8 @@ def make_shelf(releases: Iterable[Release], settings: IndexSettings, flaw_of: Ca
 
 def why_withheld(release: Release, settings: IndexSettings) -> str:
     """Why these settings keep a release back; empty where they do not."""
+    if release.device == "cuda" and not release.targets:
+        return "what device code it holds is not known here yet: prove it with `cudabuild verify`, or build it"
     if GRADES.index(settings.min_grade) > _rank(release.grade):
         return f"its proof is {release.grade}, and this index serves {settings.min_grade} and better only"
     if not settings.shared:

@@ -36,8 +36,7 @@ def upload_place(root: Path) -> Iterator[Path]:
 
 
 def changing_releases(store: Store) -> contextlib.AbstractContextManager[None]:
-    """One change at a time of what is said of releases: a release is written as a whole, so that a yank and a verdict
-    which both began with what was said before would undo each other."""
+    """One upload at a time is published: of two spellings of one file name, one is second."""
     return file_lock(store.root / "locks" / "uploads.lock")
 
 

@@ -19,7 +19,6 @@ from starlette.routing import Route
 from buildkit.errors import StoreError
 from buildkit.index.refused import Refused
 from buildkit.index.tokens import Tokens
-from buildkit.index.uploads_place import changing_releases
 from buildkit.index.uploads_request import answered, fed
 from buildkit.index.uploads_words import VerdictAnswer
 from buildkit.machine.variants import torch_label
@@ -76,11 +75,10 @@ class _Body:
 def _attach(store: Store, sha256: str, verdict: Verdict, by: str) -> VerdictAnswer:
     if verdict.wheel_sha256 != sha256:
         raise Refused(400, f"the verdict is about other bytes: sha256 {verdict.wheel_sha256}")
-    with changing_releases(store):
-        releases = [release for release in store.releases() if release.sha256 == sha256]
-        if not releases:
-            raise Refused(404, f"no wheel here has the sha256 {sha256}")
-        changes = [_amended(store, release, verdict) for release in releases]
+    releases = [release for release in store.releases() if release.sha256 == sha256]
+    changes = [change for release in releases if (change := _amended(store, release, verdict))]
+    if not changes:
+        raise Refused(404, f"no wheel here has the sha256 {sha256}")
     first = changes[0][0]
     changed = any(changed for _, changed in changes)
     LOG.info("%s attached a verdict to %s: %s%s", by, first.filename, first.grade, "" if changed else " (as before)")
@@ -88,17 +86,26 @@ def _attach(store: Store, sha256: str, verdict: Verdict, by: str) -> VerdictAnsw
     return VerdictAnswer(sha256=sha256, filenames=names, grade=first.grade, changed=changed)
 
 
-def _amended(store: Store, release: Release, verdict: Verdict) -> tuple[Release, bool]:
+def _amended(store: Store, release: Release, verdict: Verdict) -> tuple[Release, bool] | None:
+    """The release as it is now, and whether this verdict changed it; None where it was cleared away meanwhile."""
     _check_subject(release, verdict)
-    better = raised(read_verdict(release.verdict), verdict)
-    if better is None:
-        return release, False
-    value: dict[str, Any] = better.model_dump(by_alias=True, mode="json")
-    amended = release.model_copy(update={"verdict": value})
+    changed = False
+
+    def raise_it(known: Release) -> Release:
+        nonlocal changed
+        better = raised(read_verdict(known.verdict), verdict)
+        changed = better is not None
+        return known if better is None else known.model_copy(update={"verdict": _dumped(better)})
+
     try:
-        return store.amend_release(amended), True
+        amended = store.amend_release(release, raise_it)
+        return (amended, changed) if amended is not None else None
     except StoreError as error:
         raise Refused(503, f"the verdict on {release.filename} cannot be kept: {error.message}") from error
+
+
+def _dumped(verdict: Verdict) -> dict[str, Any]:
+    return verdict.model_dump(by_alias=True, mode="json")
 
 
 def _check_subject(release: Release, verdict: Verdict) -> None:

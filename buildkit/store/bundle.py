@@ -11,9 +11,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import lzma
 import os
 import stat
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Literal
@@ -120,7 +122,7 @@ def open_bundle(path: Path) -> Iterator[Folder | Archive]:
         try:
             with tarfile.open(path, "r:*") as tar:
                 yield Archive(path, tar)
-        except (tarfile.TarError, EOFError) as error:
+        except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
             raise BadBundle(f"{path} is not a whole archive", evidence=str(error), hint="copy it again") from error
 
 

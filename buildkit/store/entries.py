@@ -49,7 +49,7 @@ class Entries:
 
     def get(self, key: str) -> Entry | None:
         """The entry of this key; None where there is none, or none that can be read. Its wheel is not looked at."""
-        with contextlib.suppress(FileNotFoundError, DamagedEntry, ForeignEntry):
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError, DamagedEntry, ForeignEntry):
             return parse_entry(self.path(key).read_bytes())
         return None
 
@@ -69,8 +69,9 @@ class Entries:
             return Finding()
         except ForeignEntry as error:
             return Finding(problem=f"entry {key[:12]} is not used: {error}")
-        except DamagedEntry as error:
-            return Finding(problem=f"entry {key[:12]} is damaged: {error}", damaged=(path,))
+        except (IsADirectoryError, DamagedEntry) as error:
+            why = "it is a folder" if isinstance(error, IsADirectoryError) else str(error)
+            return Finding(problem=f"entry {key[:12]} is damaged: {why}", damaged=(path,))
         if entry.key != key:
             return Finding(problem=f"entry {key[:12]} is another key's: {entry.key[:12]}", damaged=(path,))
         flaw = self._blobs.flaw(entry.sha256, entry.size)

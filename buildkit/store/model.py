@@ -7,11 +7,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from hashlib import sha256
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 SCHEMA = 1
+_CHECKSUM = re.compile(rb',\n "checksum": "(?P<sha256>[0-9a-f]{64})"\n\}\n?\Z')
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")]
 """A key, a family or a build id: it becomes a file name, so it holds no dot and no slash."""
@@ -78,8 +80,9 @@ class Entry(BaseModel):
         return str(self.inputs.get("torch", "")).partition(" ")[0]
 
     def as_bytes(self) -> bytes:
-        """The entry's file."""
-        return self.model_dump_json(by_alias=True, indent=1).encode() + b"\n"
+        """The entry's file: its text, and that text's own hash as the last line."""
+        text = self.model_dump_json(by_alias=True, indent=1).encode()
+        return text.removesuffix(b"\n}") + f',\n "checksum": "{sha256(text).hexdigest()}"\n}}\n'.encode()
 
 
 @dataclass(frozen=True)
@@ -101,14 +104,22 @@ class Problem:
 
 
 def parse_entry(data: bytes) -> Entry:
-    """Read an entry's file. Raises DamagedEntry or ForeignEntry with a one-line reason."""
+    """Read an entry's file. Raises DamagedEntry or ForeignEntry with a one-line reason.
+
+    One without a checksum was written before there was one.
+    """
+    told = _CHECKSUM.search(data)
+    text = data[: told.start()] + b"\n}" if told else data
     try:
-        return Entry.model_validate_json(data)
+        entry = Entry.model_validate_json(text)
     except ValidationError as error:
         schema = schema_of(data)
         if isinstance(schema, int) and schema != SCHEMA:
             raise ForeignEntry(f"it was written in schema {schema}, this cudabuild reads schema {SCHEMA}") from None
         raise DamagedEntry(first_line(error) if data.strip() else "its file is empty") from None
+    if told and sha256(text).hexdigest() != told["sha256"].decode():
+        raise DamagedEntry("its text is not the one that was written")
+    return entry
 
 
 def utc_now() -> str:

@@ -30,14 +30,12 @@ def builds_of(filename: str, store: Store) -> list[Release]:
 
 
 def yank_older(release: Release, store: Store) -> list[Release]:
-    """Yank what the release was built again of: lower build tags of its version and tags. Returns what was yanked."""
-    older = [
-        each
-        for each in builds_of(release.filename, store)
-        if build_number(each.filename) < build_number(release.filename)
-    ]
-    return [
-        store.amend_release(each.model_copy(update={"yanked": f"built again as {release.filename}"}))
-        for each in older
-        if not each.yanked
-    ]
+    """Of a release's version and tags, yank all but the highest build tag, in whatever order they came. Returns what
+    was yanked."""
+    *older, newest = builds_of(release.filename, store) or [release]
+
+    def yank(known: Release) -> Release:
+        return known.model_copy(update={"yanked": known.yanked or f"built again as {newest.filename}"})
+
+    changed = [store.amend_release(each, yank) for each in older if not each.yanked]
+    return [each for each in changed if each is not None]

@@ -6,11 +6,12 @@ releases/FILENAME.json   releases/gone/FILENAME.json (whose wheel was cleared aw
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from buildkit.errors import StoreError
 from buildkit.store.disk import Step, check_folder, make_folder, new_file, no_step, sync_folder, write_all
+from buildkit.store.locks import file_lock
 from buildkit.store.model import DamagedEntry, ForeignEntry
 from buildkit.store.release import Release, parse_release
 
@@ -27,6 +28,7 @@ class Releases:
     def __init__(self, root: Path, temporary: Path, step: Step = no_step) -> None:
         self.folder = root / "releases"
         self.temporary = temporary
+        self._lock = root / "locks" / "releases"
         self._step = step
 
     def path(self, filename: str) -> Path:
@@ -37,7 +39,7 @@ class Releases:
 
     def get(self, filename: str) -> Release | None:
         """The release of this file name; None where there is none, or none that can be read."""
-        with contextlib.suppress(FileNotFoundError, DamagedEntry, ForeignEntry):
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError, DamagedEntry, ForeignEntry):
             release = parse_release(self.path(filename).read_bytes())
             return release if release.filename == filename else None
         return None
@@ -46,7 +48,7 @@ class Releases:
         """The sha256 of the one content that this file name means, though it may be gone; empty for a free name."""
         path = self.path(filename)
         for place in (path, self.folder / "gone" / path.name):
-            with contextlib.suppress(FileNotFoundError, DamagedEntry, ForeignEntry):
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError, DamagedEntry, ForeignEntry):
                 return parse_release(place.read_bytes()).sha256
         return ""
 
@@ -67,7 +69,7 @@ class Releases:
     def retired(self) -> Iterator[Release]:
         """Those that were put aside and whose names nobody has taken up again."""
         for path in sorted((self.folder / "gone").glob("*.whl.json")):
-            with contextlib.suppress(FileNotFoundError, DamagedEntry, ForeignEntry):
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError, DamagedEntry, ForeignEntry):
                 if not (self.folder / path.name).exists():
                     yield parse_release(path.read_bytes())
 
@@ -80,7 +82,39 @@ class Releases:
                 yield release
 
     def write(self, release: Release) -> None:
-        """Write a release, or replace what is said of the same bytes. Raises NameTaken for other bytes."""
+        """Write a release, or replace what is said of the same bytes; what was yanked stays so. Raises NameTaken for
+        other bytes."""
+        with self._one_change():
+            known = self.get(release.filename)
+            yanked = known.yanked if known is not None and known.sha256 == release.sha256 else ""
+            self._write(release.model_copy(update={"yanked": release.yanked or yanked}))
+
+    def add(self, release: Release) -> Release:
+        """Write a release; what is said already of the same bytes under that name stays. Raises NameTaken."""
+        with self._one_change():
+            known = self.get(release.filename)
+            if known is not None and known.sha256 == release.sha256:
+                return known
+            self._write(release)
+            return release
+
+    def amend(self, release: Release, change: Callable[[Release], Release]) -> Release | None:
+        """Change what is said of a release by now; None where its name is not these bytes' any more."""
+        with self._one_change():
+            known = self.get(release.filename)
+            if known is None or known.sha256 != release.sha256:
+                return None
+            changed = change(known)
+            if changed != known:
+                self._write(changed)
+            return changed
+
+    def _one_change(self) -> contextlib.AbstractContextManager[None]:
+        """A release is written as a whole: a yank and a verdict that both began with what was said before would undo
+        each other."""
+        return file_lock(self._lock)
+
+    def _write(self, release: Release) -> None:
         path = self.path(release.filename)
         known = self.bearer(release.filename)
         if known and known != release.sha256:

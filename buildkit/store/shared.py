@@ -212,7 +212,8 @@ class SharedServer:
 
 
 def folder_store(path: Path) -> SharedFolder | SharedExport:
-    """What lies in a folder: an export or a store. Raises SharedStoreFailed, BadBundle."""
+    """What lies in a folder, to which a link may lead: an export or a store. Raises SharedStoreFailed, BadBundle."""
+    path = path.resolve()
     return SharedExport(path) if (path / MANIFEST).is_file() else SharedFolder(path)
 
 
@@ -227,10 +228,11 @@ def _own(path: Path) -> None:
         return
     mode = stat.filemode(status.st_mode)
     what = f"it belongs to user {status.st_uid}" if other else f"others may write there ({mode})"
-    raise SharedStoreFailed(
-        f"{path} is not used: {what}",
-        hint=f"chmod -R go-w {path}, or have it exported by somebody whose key is among your trusted-keys",
-    )
+    hint = f"chmod -R go-w {path}, or have it exported by somebody whose key is among your trusted-keys"
+    if stat.S_ISLNK(status.st_mode) and not other:
+        what = f"it is a link, which a store does not have inside: to {path.readlink()}"
+        hint = f"name the folder itself: --store {path.resolve()}"
+    raise SharedStoreFailed(f"{path} is not used: {what}", hint=hint)
 
 
 def _read(path: Path) -> bytes | None:

@@ -94,7 +94,9 @@ def _private(path: Path) -> Ed25519PrivateKey:
         hint = "move it away, then: cudabuild cache key new"
         raise StoreError(f"the key {path} cannot be read", evidence=str(error), hint=hint) from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise StoreError(f"the key {path} is of another kind", hint="cudabuild cache key new")
+        raise StoreError(
+            f"the key {path} is of another kind: Ed25519 is needed", hint="move it away, then: cudabuild cache key new"
+        )
     return key
 
 

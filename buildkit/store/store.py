@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -184,20 +185,28 @@ class Store:
         return entry
 
     def publish(self, wheel: Path, release: Release) -> Release:
-        """Store a wheel that no key of this store made, under its file name; it lasts when this returns.
+        """Store a wheel that no key of this store made, under its file name; it lasts when this returns. What is said
+        already of these bytes stays.
 
         StoreError if its bytes are not the ones announced, NameTaken if the file name is another wheel's.
         """
         with disk_causes(self.root, needed=release.size), self._writing():
             self.blobs.add(wheel, release.sha256, release.size)
-            self._releases.write(release)
-        return release
+            return self._releases.add(release)
 
-    def amend_release(self, release: Release) -> Release:
-        """Replace what is said of a release (a new verdict, yanked); its bytes stay."""
+    def add_release(self, release: Release) -> Release:
+        """Give a wheel that is stored already its file name, as :meth:`publish` does. Raises NameTaken."""
         with disk_causes(self.root), self._writing():
-            self._releases.write(release)
-        return release
+            return self._releases.add(release)
+
+    def amend_release(self, release: Release, change: Callable[[Release], Release]) -> Release | None:
+        """Change what is said of a release (a new verdict, yanked); its bytes stay.
+
+        ``change`` gets what is said now, which others may have changed since ``release`` was read, and nobody does
+        meanwhile. None where its name is not these bytes' any more.
+        """
+        with disk_causes(self.root), self._writing():
+            return self._releases.amend(release, change)
 
     def amend(self, entry: Entry) -> Entry:
         """Replace the entry of a key (a new verdict on the same wheel)."""
@@ -215,7 +224,7 @@ class Store:
                 raise NoSuchBuild(f"no entry {key}", hint="cudabuild cache list")
             entry = self._entries.get(key)
             if entry is None:
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
                 return
             self._entries.remove(entry)
             self._entries.sync()

@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
+import json
 import re
 import shutil
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from buildah import BASE, Buildah, holding, make_base
 from images import IMAGES, make_wheel, put_wheel, write_recipe
+from index_servers import cudabuild as cudabuild_index
 
 from buildkit.build.places import Places
 from buildkit.docker.texts import texts
+from buildkit.store.release import Release
 from buildkit.store.store import Store
 
 pytestmark = pytest.mark.integration
@@ -88,7 +94,7 @@ class Guarded(SimpleHTTPRequestHandler):
 
 @dataclass(frozen=True)
 class World:
-    """An index that has everything (``simple``), one of a variant, and what a build is given."""
+    """An index that has everything but the compiled package, and what a build is given."""
 
     folder: Path
     url: str
@@ -195,6 +201,38 @@ def docker(person: Path, python: str, cudabuild: Callable[..., Any], tmp_path: P
     return write
 
 
+def released(store: Store, wheel: Path) -> None:
+    """Store a wheel for 8.6 under its name, as an upload does."""
+    data = wheel.read_bytes()
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = archive.read("extension-1.0+pt2.13.cu130.sm86.dist-info/METADATA")
+    release = Release(
+        filename=wheel.name,
+        sha256=hashlib.sha256(data).hexdigest(),
+        size=len(data),
+        project="extension",
+        version="1.0+pt2.13.cu130.sm86",
+        created="2026-11-21T10:00:00.000000Z",
+        metadata_sha256=hashlib.sha256(metadata).hexdigest(),
+        torch="2.13.0+cu130",
+        cuda="13.0",
+        device="cuda",
+        targets=("8.6",),
+        python="cp38",
+        origin="upload",
+    )
+    store.publish(wheel, release)
+
+
+def token_file(path: Path) -> Path:
+    """One in which the planted password is a reader's token."""
+    digest = hashlib.sha256(PLANTED.encode()).hexdigest()
+    token = {"name": "reader", "sha256": digest, "scopes": ["read"], "created": "2026-11-21T10:00:00.000000Z"}
+    path.write_text(json.dumps({"schema": 1, "tokens": [token]}), encoding="utf-8")
+    path.chmod(0o600)
+    return path
+
+
 LATER = """
 RUN --mount=type=secret,id=netrc,target=/root/.netrc --mount=type=secret,id=pipconf,target=/etc/pip.conf \\
     python -m pip install --upgrade dependency other \\
@@ -232,18 +270,21 @@ def test_an_image_from_a_wheelhouse(buildah: Buildah, world: World, docker: Dock
 
 
 def test_an_image_from_an_index_on_loopback(buildah: Buildah, world: World, docker: Docker, tmp_path: Path) -> None:
-    """Beside a torch that only says which one it is; a higher version under the name lies on the other index."""
-    page = "pt2.13-cu130-sm86/simple"
+    """Ours, which wants a token. Beside a torch that only says which one it is; a higher version under the name lies
+    on the other index."""
     name = "extension-1.0+pt2.13.cu130.sm86-cp38-abi3-linux_x86_64.whl"
     extension = compiled(tmp_path / "extension", "extension")
-    world.put(page, make_wheel(tmp_path, name, requires=["dependency<2", "torch==2.13.*"], extension=extension))
-    context = docker("extension", "--variant", "pt2.13-cu130-sm86", "--style", "index", "--index", world.url)
-    assert not (context / "wheelhouse").exists()
+    wheel = make_wheel(tmp_path, name, requires=["dependency<2", "torch==2.13.*"], extension=extension)
+    released(Store(tmp_path / "cache" / "store"), wheel)
+    tokens = token_file(tmp_path / "tokens.json")
     world.asked.clear()
-    log = buildah.build(context, "localhost/index", secrets=world.secrets)
+    with cudabuild_index(tmp_path / "cache", tmp_path / "log", "--private", "--tokens", str(tokens)) as (url, _):
+        assert httpx2.get(f"{url}pt2.13-cu130-sm86/simple/extension/").status_code == 401
+        context = docker("extension", "--variant", "pt2.13-cu130-sm86", "--style", "index", "--index", url)
+        assert not (context / "wheelhouse").exists()
+        log = buildah.build(context, "localhost/index", secrets=world.secrets)
     assert "extension: imported" in log
-    assert any(path.startswith(f"/{page}/extension/extension-1.0") for path in world.asked)
-    assert not any("extension-9.0" in path for path in world.asked)
+    assert not any("extension-" in path for path in world.asked)
     code = (
         "import os, extension, torch; print(extension.answer(), torch.__version__, os.environ['TORCH_CUDA_ARCH_LIST'])"
     )

@@ -37,7 +37,7 @@ def filled(store: Store, folder: Path) -> Store:
         release = publish(store, folder, PROJECT, version, filler=2000)
         assert folder.joinpath(release.filename).read_bytes() == content
         if version == YANKED:
-            store.amend_release(release.model_copy(update={"yanked": "rebuilt"}))
+            store.amend_release(release, lambda known: known.model_copy(update={"yanked": "rebuilt"}))
     return store
 
 

@@ -298,6 +298,7 @@ def age(context: Context, key: str, *, grade: str = "imported") -> None:
     """Make a stored verdict one of the schema before."""
     file = context.places.store / "entries" / f"{key}.json"
     entry = json.loads(file.read_text())
+    del entry["checksum"]  # there was none then, either
     stages = [{"name": "probe", "outcome": "not-executed", "seconds": 0.0, "evidence": {}, "detail": "no GPU visible"}]
     entry["verdict"] = {**entry["verdict"], "schema": 1, "grade": grade, "stages": stages}
     del entry["verdict"]["rows"]

@@ -60,7 +60,9 @@ def start(
         text=True,
     )
     assert process.stdin
-    process.stdin.write(json.dumps([[str(wheel), json.loads(entry.as_bytes())] for wheel, entry in puts]))
+    process.stdin.write(
+        json.dumps([[str(wheel), entry.model_dump(mode="json", by_alias=True)] for wheel, entry in puts])
+    )
     process.stdin.close()
     process.stdin = None
     return process
@@ -284,8 +286,7 @@ def test_a_flipped_bit_is_never_handed_out(tmp_path: Path, share: int) -> None:
     text = file.read_bytes()
     for place in range(share, len(text), 16):
         file.write_bytes(text[:place] + bytes([text[place] ^ (1 << share)]) + text[place + 1 :])
-        found = store.get(entry.key).entry
-        assert found is None or (found.key, found.sha256, found.size) == (entry.key, entry.sha256, entry.size)
+        assert store.get(entry.key).entry is None
         store.put(wheel, entry)
     assert store.get(entry.key).entry == entry
 

@@ -182,6 +182,35 @@ def test_the_release_says_what_the_entry_says(context: Context) -> None:
     assert release.grade == "executed"
 
 
+@pytest.mark.parametrize("entry", [True, False])
+def test_a_yank_that_comes_while_a_verdict_is_kept_stays(
+    context: Context, monkeypatch: pytest.MonkeyPatch, entry: bool
+) -> None:
+    if entry:
+        stored(context, dumped(IMPORTED))
+    release = released(context, IMPORTED)
+    read = context.store.releases if not entry else context.store.release
+
+    def then_yanked(*words: Any) -> Any:
+        found = read(*words)
+        Store(context.store.root).amend_release(release, lambda known: known.model_copy(update={"yanked": "slow"}))
+        return found
+
+    monkeypatch.setattr(context.store, "release" if entry else "releases", then_yanked)
+    raise_stored(verdict(ran_on("RTX 3060", "8.6")), context)
+    (now,) = Store(context.store.root).releases()
+    assert (now.yanked, now.grade) == ("slow", "executed")
+
+
+def test_what_a_strangers_wheel_holds_is_known_from_its_first_proof(context: Context) -> None:
+    release = released(context, IMPORTED)
+    strange = {"verdict": {}, "targets": (), "origin": "import"}
+    context.store.amend_release(release, lambda known: known.model_copy(update=strange))
+    raise_stored(make_verdict([stage("audit", **AUDIT, targets=["8.6+PTX"]), stage("import")], **FACTS), context)
+    (now,) = context.store.releases()
+    assert (now.grade, now.targets) == ("imported", ("8.6+PTX",))
+
+
 def test_an_upload_is_raised_too(context: Context) -> None:
     released(context, IMPORTED)
     raise_stored(verdict(ran_on("RTX 3060", "8.6")), context)
@@ -196,7 +225,7 @@ def test_an_upload_is_raised_too(context: Context) -> None:
 )
 def test_a_release_of_something_else_is_left_alone(context: Context, changes: dict[str, Any]) -> None:
     release = released(context, IMPORTED)
-    context.store.amend_release(release.model_copy(update={"filename": "fast-2.0-cp311-cp311-any.whl", **changes}))
+    context.store.add_release(release.model_copy(update={"filename": "fast-2.0-cp311-cp311-any.whl", **changes}))
     raise_stored(verdict(ran_on("RTX 3060", "8.6")), context)
     assert {each.filename: each.grade for each in context.store.releases()} == {
         "fast-1.0-cp311-cp311-linux_x86_64.whl": "executed",

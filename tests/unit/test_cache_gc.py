@@ -224,7 +224,7 @@ def test_an_upload_stays_until_it_is_yanked(places: Places, store: Store) -> Non
     kept = clear(places, older_than=DAY, keep=1)
     assert removed(kept) == []
     assert "yank" in why_kept(kept)[release.filename]
-    store.amend_release(release.model_copy(update={"yanked": "broken"}))
+    store.amend_release(release, lambda known: known.model_copy(update={"yanked": "broken"}))
     assert removed(clear(places, older_than=DAY)) == [release.filename]
 
 

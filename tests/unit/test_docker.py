@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import sys
@@ -10,8 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
+from compose_pydantic.models import ComposeSpecification
 from images import IMAGES, make_wheel, put_wheel, write_recipe
+from index_wheels import publish
 from jsonschema import Draft202012Validator
+from pydantic import ValidationError
 
 from buildkit.build.places import Places
 from buildkit.cli.main import main
@@ -153,6 +157,20 @@ class TestWheelhouse:
         assert docker(capsys, "diso", "--target", "8.6")["base"] == "python:3.11-slim-bookworm"
         put(store, tmp_path, "diso-0.1.4+pt2.13.cu130.sm120-cp312-cp312-manylinux_2_39_x86_64.whl", "diso", "12.0")
         assert docker(capsys, "diso", "--target", "12.0")["base"] == "python:3.12-slim-trixie"
+
+    def test_a_name_that_is_typed_twice_is_one_package(self, capsys: pytest.CaptureFixture[str]) -> None:
+        once, twice = (docker(capsys, *["diso"] * count, "--target", "8.6") for count in (1, 2))
+        assert twice["wheels"] == once["wheels"]
+        assert file_of(twice, "Dockerfile").count("diso-0.1.4") == file_of(once, "Dockerfile").count("diso-0.1.4")
+
+    def test_an_uploaded_wheel_is_named_and_left_out(
+        self, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        release = publish(store, tmp_path, "diso", "0.1.4+pt2.13.cu130.sm120", origin="upload", targets=("12.0",))
+        assert any(release.filename in note for note in docker(capsys, "diso", "--target", "8.6")["notes"])
+        _, kind, said, _ = refused(capsys, "diso", "--target", "12.0")
+        assert kind == "no-such-build"
+        assert f"{release.filename} was uploaded" in said
 
     def test_files_of_somebody_else_stay(self, capsys: pytest.CaptureFixture[str]) -> None:
         Path("image").mkdir()
@@ -458,7 +476,16 @@ COMPOSE = {
         "secrets": {"const": {"netrc": {"file": "${HOME}/.netrc"}}},
     },
 }
-"""What this project writes of the Compose Specification; its own schema may not be copied here."""
+"""What this project writes of the Compose Specification."""
+
+
+def specified(document: dict[str, Any]) -> dict[str, Any]:
+    """What the package knows that was made of the specification's own schema: neither extensions (x-...), which may
+    hold anything, nor the secrets of a build, which are younger than the package."""
+    known = {name: value for name, value in copy.deepcopy(document).items() if not name.startswith("x-")}
+    for service in known["services"].values():
+        service["build"].pop("secrets", None)
+    return known
 
 
 @pytest.mark.parametrize("image", [IMAGES[0], IMAGES[4], IMAGES[-1], IMAGES[len(IMAGES) // 2]], ids=lambda i: i.origin)
@@ -466,6 +493,9 @@ def test_compose_files_have_the_shape_that_the_specification_wants(image: Image)
     written = texts(image, compose=True)[-1]
     assert written.path == "compose.yaml"
     document = yaml.safe_load(written.text)
+    ComposeSpecification.model_validate(specified(document))
+    with pytest.raises(ValidationError):
+        ComposeSpecification.model_validate({"services": {"app": {"shm-size": "8gb"}}})
     Draft202012Validator(COMPOSE).validate(document)
     app = document["services"]["app"]
     assert ("deploy" in app) == (image.device == "cuda") == ("monitor" in document["services"])

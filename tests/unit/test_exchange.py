@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
+import lzma
 import os
 import tarfile
 from collections.abc import Callable, Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import certificate
 from pydantic import ValidationError
 from stored import entry_of, inputs_of, release_of, wheel_of
 
@@ -169,6 +172,10 @@ def test_signatures(key: Path, tmp_path: Path) -> None:
         new_key(key)
     with pytest.raises(StoreError, match="no key to sign with"):
         public_key(tmp_path / "none.pem")
+    certificate(tmp_path, "tls")
+    with pytest.raises(StoreError, match="Ed25519 is needed") as caught:
+        public_key(tmp_path / "tls.key")
+    assert caught.value.hint.startswith("move it away")
 
 
 # Lies
@@ -331,6 +338,39 @@ def test_an_archive_that_was_cut_short(source: Store, here: Store, places: Place
         with pytest.raises(BadBundle):
             import_bundle(tmp_path / "cut.tar", here, places, [])
     assert here.verify_all() == []
+
+
+@pytest.mark.parametrize("ending", ["gz", "xz"])
+def test_an_archive_whose_compressed_bytes_are_damaged(
+    source: Store, here: Store, places: Places, tmp_path: Path, ending: str
+) -> None:
+    export(source, [], tmp_path / "good.tar", key=tmp_path / "none")
+    pack = {"gz": gzip.compress, "xz": lzma.compress}[ending]
+    data = bytearray(pack((tmp_path / "good.tar").read_bytes()))
+    place = len(data) * 9 // 13  # among the wheels
+    data[place : place + 64] = b"\xff" * 64
+    (tmp_path / f"bad.tar.{ending}").write_bytes(data)
+    with pytest.raises(BadBundle, match="not a whole archive"):
+        import_bundle(tmp_path / f"bad.tar.{ending}", here, places, [])
+
+
+def test_what_a_stranger_says_of_a_wheel_is_not_kept(
+    source: Store, here: Store, places: Places, tmp_path: Path
+) -> None:
+    export(source, ["sample"], tmp_path / "out", key=tmp_path / "none")
+    rewritten(tmp_path / "out", lambda manifest: manifest["releases"][0].update(targets=["8.6"], torch="9.9"))
+    import_bundle(tmp_path / "out", here, places, [], {"sample": False})
+    first, second = here.releases()
+    assert (first.targets, first.torch, first.device, first.origin) == ((), "2.13.0+cu130", "cpu", "import")
+    assert (first.redistributable, second.redistributable) == (False, False)
+
+
+def test_entries_that_every_import_refuses_are_left_out(source: Store, tmp_path: Path) -> None:
+    entry = next(source.entries())
+    source.amend(entry.model_copy(update={"inputs": {**entry.inputs, "targets": "nonsense"}}))
+    done = export(source, [], tmp_path / "out", key=tmp_path / "none")
+    assert len(done.manifest.entries) == 2
+    assert any(entry.filename in line and "not the hash of the inputs" in line for line in done.left)
 
 
 def test_a_wheel_whose_record_lies_is_refused(here: Store, places: Places, tmp_path: Path) -> None:

@@ -309,7 +309,7 @@ def test_a_wheel_that_was_removed_or_cut(store: Store, add: Callable[..., Releas
 
 def test_metadata_that_is_not_the_one_announced(store: Store, add: Callable[..., Release]) -> None:
     release = add(requires=["numpy"])
-    store.amend_release(release.model_copy(update={"metadata_sha256": "0" * 64}))
+    store.amend_release(release, lambda known: known.model_copy(update={"metadata_sha256": "0" * 64}))
     ours = client(store)
     answer = ours.get(f"{FILES}/{release.filename}.metadata", headers={"Accept": JSON})
     assert (answer.status_code, answer.json()["error"]["kind"]) == (404, "damaged-wheel")
@@ -338,11 +338,27 @@ def test_a_new_release_a_yanked_one_and_a_new_verdict_appear_at_once(store: Stor
     release = add()
     first = ours.get(f"{FULL}/some-kernels/", headers={"Accept": JSON})
     assert first.json()["files"][0]["yanked"] is False
-    store.amend_release(release.model_copy(update={"yanked": "rebuilt", "verdict": {"grade": "executed"}}))
+    store.amend_release(
+        release, lambda known: known.model_copy(update={"yanked": "rebuilt", "verdict": {"grade": "executed"}})
+    )
     second = ours.get(f"{FULL}/some-kernels/", headers={"Accept": JSON})
     assert second.json()["files"][0]["yanked"] == "rebuilt"
     assert second.json()["files"][0]["_cudabuild"]["grade"] == "executed"
     assert first.headers["etag"] != second.headers["etag"]
+
+
+def test_a_method_that_nothing_takes_is_answered_as_everything_is(store: Store) -> None:
+    answer = client(store).put(f"{FULL}/some-kernels/", headers={"Accept": "application/json"})
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "GET, HEAD"
+    assert answer.json()["error"]["kind"] == "wrong-method"
+
+
+def test_what_device_code_nobody_has_looked_at_is_not_served(store: Store, add: Callable[..., Release]) -> None:
+    release = add(targets=(), origin="import")
+    answer = client(store).get(f"{FILES}/{release.filename}", headers={"Accept": "application/json"})
+    assert answer.json()["error"]["kind"] == "withheld"
+    assert "cudabuild verify" in answer.json()["error"]["message"]
 
 
 def test_the_page_for_people(store: Store, add: Callable[..., Release]) -> None:

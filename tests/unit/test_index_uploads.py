@@ -295,14 +295,18 @@ def test_a_verdict_raises_the_grade_and_a_lesser_one_changes_nothing(with_wheel:
 def test_a_yank_that_came_meanwhile_stays(with_wheel: Index, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     (release,) = with_wheel.store.releases()
 
+    def yank(*_: object) -> None:
+        with_wheel.store.amend_release(release, lambda known: known.model_copy(update={"yanked": "it is slow"}))
+
     @contextlib.contextmanager
-    def after_another(store: Store) -> Iterator[None]:
-        store.amend_release(release.model_copy(update={"yanked": "it is slow"}))
+    def after_another(_store: Store) -> Iterator[None]:
+        yank()
         yield
 
     value = verdict(with_wheel)
-    for module in (uploads, uploads_verdicts):
-        monkeypatch.setattr(module, "changing_releases", after_another)
+    monkeypatch.setattr(uploads, "changing_releases", after_another)
+    if what == "a verdict":
+        monkeypatch.setattr(uploads_verdicts, "_check_subject", yank)  # which is asked of what was read before
     answer = with_wheel.upload(with_wheel.wheel()) if what == "the same bytes" else attach(with_wheel, value)
     assert answer.status == 200
     (now,) = with_wheel.store.releases()

@@ -54,7 +54,7 @@ def test_a_recipe_means_its_releases_that_are_not_yanked(context: Context, tmp_p
     first = stored(context, tmp_path)
     second = stored(context, tmp_path, version="2.0+pt2.13.cu130.sm120")
     gone = stored(context, tmp_path, version="3.0+pt2.13.cu130.sm120")
-    context.store.amend_release(gone.model_copy(update={"yanked": "wrong"}))
+    context.store.amend_release(gone, lambda known: known.model_copy(update={"yanked": "wrong"}))
     stored(context, tmp_path, name="other")
     assert named(context, tmp_path, "Fast_Voxels") == [first.filename, second.filename]
 
@@ -71,6 +71,19 @@ def test_a_file_name_and_a_file_mean_one_wheel_each_once(context: Context, tmp_p
 def test_what_means_nothing(context: Context, tmp_path: Path, word: str, cause: type[CudabuildError]) -> None:
     with pytest.raises(cause):
         named(context, tmp_path, word)
+
+
+def test_what_was_meant_by_a_name_that_is_not_stored(context: Context, tmp_path: Path) -> None:
+    stored(context, tmp_path)
+    for word, hint in (("fast-voxel", "did you mean fast-voxels?"), ("diso", "build it first: cudabuild diso")):
+        with pytest.raises(NoSuchBuild) as caught:
+            list(every((word,), context, _empty(tmp_path / word)))
+        assert hint in caught.value.hint
+
+
+def _empty(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 def test_a_licence_that_forbids_it_and_who_says_that_they_may(context: Context, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from buildkit.cli.index_options import remote_index
 from buildkit.errors import CudabuildError, IndexDenied, IndexRefused, IndexUnreachable, UsageError
 from buildkit.index.publishing import (
+    MOST_ANSWER,
     Remote,
     attach_verdict,
     publish,
@@ -21,6 +22,7 @@ from buildkit.index.publishing import (
 )
 from buildkit.store.releases import NameTaken
 
+ANSWER = b'{"sha256": "%s", "filenames": [], "grade": "executed", "changed": true}' % (b"a" * 64)
 HIDDEN = "cudabuild_very-well-hidden"
 OTHER = "cudabuild_another"
 
@@ -146,6 +148,7 @@ class Answering(http.server.BaseHTTPRequestHandler):
         (403, b"no scope", IndexDenied),
         (404, b"no wheel here", IndexRefused),
         (500, b"oh", IndexUnreachable),
+        (200, b" " * (MOST_ANSWER + 1) + ANSWER, IndexRefused),
     ],
 )
 def test_what_another_server_says_of_a_verdict(status: int, said: bytes, cause: type[CudabuildError]) -> None:

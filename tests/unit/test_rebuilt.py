@@ -111,6 +111,15 @@ def test_built_as_an_older_one_it_has_that_ones_name(tmp_path: Path, store: Stor
     assert [release.filename for release in store.releases() if not release.yanked] == [third.filename]
 
 
+def test_a_lower_tag_that_comes_later_is_yanked_too(tmp_path: Path, store: Store) -> None:
+    newer = put(made(tmp_path / "two", "two", "-2"), store)
+    older = put(made(tmp_path / "one", "one", "-1"), store)
+    assert {each.filename: each.yanked for each in store.releases()} == {
+        newer.filename: "",
+        older.filename: f"built again as {newer.filename}",
+    }
+
+
 def test_a_backends_own_build_tag_counts(tmp_path: Path, store: Store) -> None:
     assert build(tmp_path, "one", store, "-1").filename == f"{STEM}-1-{TAGS}"
     assert build(tmp_path, "two", store).filename == f"{STEM}-2-{TAGS}"

@@ -120,7 +120,7 @@ def test_the_same_bytes_keep_what_was_said_of_them(tmp_path: Path, store: Store)
     first = release_of(entry, path, store, built_sha256="0" * 64)
     assert first is not None
     store.put(path, entry, first)
-    store.amend_release(first.model_copy(update={"yanked": "it is slow"}))
+    store.amend_release(first, lambda known: known.model_copy(update={"yanked": "it is slow"}))
     again = release_of(
         entry.model_copy(update={"created": "2026-11-22T10:00:00.000000Z", "verdict": {"grade": "executed"}}),
         path,

@@ -140,6 +140,16 @@ def test_an_export_that_is_signed_is_believed(here: Here, other: Store, tmp_path
     assert here.bring(str(tmp_path / "out"), trusted=(public,)) == entry
 
 
+def test_a_link_leads_to_a_store_and_none_leads_out_of_it(here: Here, other: Store, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(other.root)
+    assert here.bring(str(tmp_path / "link")) is not None
+    (other.root / "blobs").rename(tmp_path / "elsewhere")
+    (other.root / "blobs").symlink_to(tmp_path / "elsewhere")
+    second = Here(tmp_path / "second")
+    assert second.bring(str(other.root)) is None
+    assert any("it is a link" in warning for warning in second.heard.warnings)
+
+
 @pytest.mark.parametrize("place", ["", "entries", "blobs/sha256", "BLOB"])
 def test_what_others_can_write_to_is_refused(here: Here, other: Store, place: str) -> None:
     (blob,) = other.blobs.all()

@@ -30,6 +30,9 @@ pytestmark = pytest.mark.usefixtures("empty_machine")
         ((), 2, "the full service is not part of this version yet"),
         (("--index-only", "--tls-key", "key.pem"), 2, "--tls-cert"),
         (("--index-only", "--root-path", "wheels"), 2, "--root-path /wheels"),
+        (("--index-only", "--root-path", "/a?b"), 2, "'/a?b' is no prefix of an address"),
+        (("--index-only", "--trust-proxy", "nonsense"), 2, "--trust-proxy nonsense is no address"),
+        (("--index-only", "--trust-proxy", "10.0.0.1,10.0.0.1/8"), 2, "has host bits set"),
         (("--index-only", "--upstream", "index.example/simple"), 2, "http(s)://HOST/simple/"),
         (("--index-only", "--upstream", "http://[index"), 2, "is not the URL of an index"),
         (

@@ -354,9 +354,31 @@ class TestEntryFile:
         ],
     )
     def test_what_an_entry_cannot_hold(self, wheel: Path, change: dict[str, object]) -> None:
-        document = json.loads(entry_for(wheel).as_bytes())
+        document = entry_for(wheel).model_dump(mode="json", by_alias=True)
         with pytest.raises(DamagedEntry):
             parse_entry(json.dumps({**document, **change}).encode())
+
+    def test_an_entry_that_still_reads_and_says_something_else(self, wheel: Path) -> None:
+        entry = entry_for(wheel, version="1.0")
+        with pytest.raises(DamagedEntry, match="not the one that was written"):
+            parse_entry(entry.as_bytes().replace(b'"version": "1.0"', b'"version": "1.1"'))
+
+    def test_one_of_before_there_were_checksums(self, wheel: Path) -> None:
+        entry = entry_for(wheel)
+        old = entry.model_dump_json(by_alias=True, indent=1).encode() + b"\n"
+        assert b"checksum" not in old
+        assert parse_entry(old) == entry
+
+    def test_a_folder_in_the_place_of_an_entry(self, wheel: Path, store: Store) -> None:
+        entry = store.put(wheel, entry_for(wheel))
+        (store.root / "entries" / "x.json").mkdir()
+        (store.root / "releases" / "x-1-py3-none-any.whl.json").mkdir(parents=True)
+        assert (list(store.entries()), store.releases()) == ([entry], [])
+        assert [problem.key for problem in store.verify_all()] == ["x"]
+        lookup = store.get("x")
+        assert lookup.entry is None
+        assert "it is a folder; set aside" in lookup.note
+        assert not (store.root / "entries" / "x.json").exists()
 
     def test_another_schema_is_no_damage(self) -> None:
         with pytest.raises(ForeignEntry):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import cast
 import pytest
 from archive_mirror import Mirror, components, serving
 
+from buildkit.build.places import Places
 from buildkit.build.survey import Machine
 from buildkit.build.toolkit_choice import choose_toolkit, no_toolkit, other_torch, preferred
 from buildkit.build.toolkit_view import make_view
@@ -27,6 +29,7 @@ from buildkit.machine.toolkit import Toolkit
 from buildkit.plan.request import Request
 from buildkit.progress import Silent
 from buildkit.source import downloads
+from buildkit.store import in_use
 
 
 @pytest.fixture
@@ -56,6 +59,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, st
 
     def run(*words: str) -> tuple[int, str, str]:
         code = main(["toolkit", *words])
+        in_use.let_go()  # as the end of its process does
         shown = capsys.readouterr()
         return code, shown.out, shown.err
 
@@ -182,6 +186,19 @@ def test_uninstall_takes_downloads_that_were_not_finished(mirror: Mirror, said: 
     assert said("install", "12.8")[0] == 4
     assert said("uninstall", "12.8")[0] == 0
     assert list((tmp_path / "cache" / "downloads").iterdir()) == []
+
+
+def test_one_that_a_build_uses_is_not_taken_away(mirror: Mirror, said: Said, tmp_path: Path) -> None:
+    said("install", "12.8")
+    in_use.hold(Places(tmp_path / "cache", tmp_path).in_use, made(tmp_path))
+    try:
+        code, _, err = said("uninstall", "12.8")
+    finally:
+        in_use.let_go()
+    assert code == 10
+    assert f"in use by process {os.getpid()}" in err
+    assert made(tmp_path).is_dir()
+    assert said("uninstall", "12.8")[0] == 0
 
 
 def test_a_toolkit_of_the_machine_is_not_taken_away(mirror: Mirror, said: Said, tmp_path: Path) -> None:
