@@ -140,8 +140,9 @@ class Audit:
         if file.verdict_url not in self._verdicts:
             answer = self.index.page(file.verdict_url, limit=VERDICT_LIMIT)
             try:
-                verdict = read_verdict(json.loads(answer.content)) if answer else None
-            except (ValueError, TypeError, RecursionError):
+                # What our index says of a file, with the verdict inside (docs/reference/index.md).
+                verdict = read_verdict(json.loads(answer.content)["verdict"]) if answer else None
+            except (ValueError, LookupError, TypeError, RecursionError):
                 verdict = None
             same = verdict is not None and verdict.wheel_sha256 == file.sha256
             self._verdicts[file.verdict_url] = verdict if same else None

@@ -92,7 +92,7 @@ def _materials(archive: ZipFile, name: str) -> Mapping[str, Any] | None:
 def _code(archive: ZipFile, file: RemoteFile) -> Code:
     from buildkit.build.remote_file import TooMuch
 
-    units = []
+    units: list[tuple[frozenset[int], frozenset[int]]] = []
     try:
         for info in archive.infolist():
             if info.file_size and not info.is_dir():

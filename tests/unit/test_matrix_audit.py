@@ -65,7 +65,8 @@ def put(site: Site, name: str = WHEEL, content: bytes = b"", *, verdict: Any = N
     said = {"filename": name, "url": f"../../files/{name}", "hashes": {"sha256": sha256}, **file}
     if verdict is not None:
         proof = make_verdict(verdict, wheel_sha256=sha256, device="cuda", targets=("8.6", "9.0"), torch="2.13.0+cu130")
-        site.add(f"/files/{name}.verdict.json", proof.model_dump_json(by_alias=True).encode(), "application/json")
+        told = {"schema": 1, "filename": name, "verdict": proof.model_dump(mode="json", by_alias=True)}
+        site.add(f"/files/{name}.verdict.json", json.dumps(told).encode(), "application/json")
         said["_cudabuild"] = {"grade": proof.grade, "verdict": f"../../files/{name}.verdict.json"}
     page = site.files.get("/simple/kernels/", (JSON, b'{"files": []}'))[1]
     site.add("/simple/kernels/", json.dumps({"files": [*json.loads(page)["files"], said]}).encode(), JSON)
@@ -74,19 +75,31 @@ def put(site: Site, name: str = WHEEL, content: bytes = b"", *, verdict: Any = N
 def stages(*reached: str, elf: tuple[str, ...] = ("8.6", "9.0")) -> list[Stage]:
     evidence = {"targets": list(elf), "objects": [{"path": "_C.so", "elf": list(elf), "ptx": [], "units": 1}]}
     return [
-        Stage(name=name, outcome="passed", seconds=1.0, evidence=evidence if name == "audit" else {})  # type: ignore[arg-type]
+        Stage(name=name, outcome="passed", seconds=1.0, evidence=evidence if name == "audit" else {})
         for name in reached
     ]
+
+
+OPENED: list[RemoteIndex] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _opened() -> Iterator[None]:
+    """One for all tests: reading the system's certificates takes longer than a test."""
+    with RemoteIndex("http://127.0.0.1/", IndexSettings()) as index:
+        OPENED.append(index)
+        yield
+    OPENED.clear()
 
 
 def audited(
     site: Site, *, pinned: Pinned | None = None, limit: int = 16 * MIB, look: bool = False, **of: Any
 ) -> Finding:
-    with RemoteIndex(f"{site.url}/simple/", IndexSettings()) as remote:
-        wanted = cell(**of)
-        audit = Audit(remote, {wanted.id: pinned or Pinned(("kernels",))}, limit, look_always=look)
-        audit.check()
-        return audit.of(wanted)
+    remote, wanted = OPENED[0], cell(**of)
+    remote.url = f"{site.url}/simple/"
+    audit = Audit(remote, {wanted.id: pinned or Pinned(("kernels",))}, limit, look_always=look)
+    audit.check()
+    return audit.of(wanted)
 
 
 # names
@@ -186,13 +199,13 @@ def test_a_wheel_without_any_device_code_lacks_all(site: Site) -> None:
 
 @pytest.mark.parametrize("stored", [False, True])
 def test_few_bytes_are_fetched(site: Site, stored: bool) -> None:
-    content = wheel(BOTH, BOTH, stored=stored, filler=8 * MIB, writable=noise(4 * MIB))
+    content = wheel(BOTH, BOTH, stored=stored, filler=3 * MIB, writable=noise(2 * MIB))
     put(site, content=content)
     before = site.sent
     found = audited(site)
     assert found.status == "served"
     assert (found.size, found.fetched) == (len(content), found.fetched)
-    assert found.fetched <= site.sent - before < len(content) / 20
+    assert found.fetched <= site.sent - before < len(content) / 10
 
 
 def test_images_in_a_stored_member_are_left_out(site: Site) -> None:
@@ -213,7 +226,7 @@ def test_of_a_wheel_with_a_verdict_nothing_is_read_but_its_list(site: Site) -> N
 def test_a_verdict_of_other_bytes_counts_for_nothing(site: Site) -> None:
     put(site, verdict=stages("build", "audit"))
     path = f"/files/{WHEEL}.verdict.json"
-    site.add(path, site.files[path][1].replace(b'"wheel_sha256":"', b'"wheel_sha256":"0'), "application/json")
+    site.add(path, site.files[path][1].replace(b'"wheel_sha256": "', b'"wheel_sha256": "0'), "application/json")
     assert audited(site).evidence == "wheel"
 
 
@@ -285,7 +298,7 @@ def test_the_best_of_several_files_counts(site: Site) -> None:
 
 def test_a_server_without_ranges_is_said_and_nothing_is_downloaded(site: Site) -> None:
     site.ranges = False
-    put(site, content=wheel(BOTH, filler=16 * MIB))
+    put(site, content=wheel(BOTH, filler=16 * MIB, stored=True))
     found = audited(site)
     assert (found.status, found.fetched) == ("unread", 0)
     assert found.reasons == ("the server sends whole files only, so nobody looked into it",)

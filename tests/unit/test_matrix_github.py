@@ -22,6 +22,7 @@ from buildkit.matrix.github import MARK, matrices, workflow, workflow_text
 from buildkit.matrix.github_cells import LARGEST_MATRIX
 from buildkit.matrix.github_data import Image, action, actions, script
 from buildkit.matrix.github_settings import GithubSettings
+from buildkit.matrix.model import parse_matrix
 
 ROOT = Path(__file__).resolve().parents[2]
 INDEX = {"index": "https://wheels.example/legacy/"}
@@ -169,6 +170,12 @@ def test_builds_end_before_github_ends_them() -> None:
 def test_settings_that_cannot_be(given: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         settings(**given)
+
+
+def test_a_key_of_the_file_that_is_not_known_is_said_with_those_that_are() -> None:
+    text = '[matrix]\nrecipes = ["a"]\ntorch = ["2.13.0+cu130"]\n[matrix.github]\ninstal = "."\n'
+    with pytest.raises(ConfigError, match=r"matrix\.github\.instal: unknown key; did you mean 'install'\?"):
+        parse_matrix(text, Path("cudabuild.toml"))
 
 
 def test_a_c_library_without_an_image_is_said_with_those_that_there_are() -> None:
