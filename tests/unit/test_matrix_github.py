@@ -257,6 +257,45 @@ def test_a_failed_build_keeps_its_exit_code(tmp_path: Path) -> None:
     assert commands(lines)[0].startswith("::error title=kernels-1::exit code 6")
 
 
+def stepped(name: str, folder: Path) -> str:
+    """What a step that only moves files gives out."""
+    output = folder / "output"
+    output.touch()
+    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script(name)]
+    subprocess.run(
+        command, env={**os.environ, "GITHUB_OUTPUT": str(output)}, cwd=folder, check=True, stdout=subprocess.PIPE
+    )
+    return output.read_text()
+
+
+def test_what_is_left_is_the_next_rounds_matrix(tmp_path: Path) -> None:
+    assert stepped("left", tmp_path) == 'count=0\ncells={"include": []}\n'
+    rows = matrices([cell(1), cell(2)], settings(), system)["build"]["include"]
+    (tmp_path / "unfinished").mkdir()
+    for row in rows:
+        (tmp_path / "unfinished" / f"{row['cell']}.json").write_text(json.dumps(row, indent=2))
+    (tmp_path / "output").unlink()
+    count, cells = stepped("left", tmp_path).splitlines()
+    assert count == "count=2"
+    assert json.loads(cells.removeprefix("cells=")) == {"include": rows}
+
+
+def test_verdicts_are_collected_under_the_hash_of_their_wheel(tmp_path: Path) -> None:
+    for folder, name, text in (
+        ("wheel-a", "a.whl", "wheel"),
+        ("wheel-a", "a.json", json.dumps({"verdict": {"wheel_sha256": "1" * 64, "grade": "imported"}})),
+        ("proof-a-sm9.0", "a-sm9.0.json", json.dumps({"verdict": {"wheel_sha256": "1" * 64, "grade": "executed"}})),
+        ("wheel-b", "b.json", json.dumps({"verdict": {"wheel_sha256": "../../evil"}})),
+        ("wheel-c", "c.json", json.dumps({"error": {}})),
+    ):
+        (tmp_path / "artifacts" / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "artifacts" / folder / name).write_text(text)
+    stepped("collect", tmp_path)
+    assert [path.name for path in (tmp_path / "wheels").iterdir()] == ["a.whl"]
+    found = {path.name: json.loads(path.read_text())["grade"] for path in (tmp_path / "verdicts").iterdir()}
+    assert found == {f"{'1' * 64}-a.json": "imported", f"{'1' * 64}-a-sm9.0.json": "executed"}
+
+
 # the command
 
 

@@ -1,4 +1,7 @@
 # The cells that the checkpoint ended, as the matrix of the next round.
-cells=$(find unfinished -name '*.json' -exec cat {} + 2> /dev/null | jq --compact-output --slurp '{include: .}')
-echo "count=$(jq '.include | length' <<< "$cells")" >> "$GITHUB_OUTPUT"
-echo "cells=$cells" >> "$GITHUB_OUTPUT"
+python3 - >> "$GITHUB_OUTPUT" <<'PY'
+import json, pathlib
+cells = [json.loads(path.read_text()) for path in sorted(pathlib.Path("unfinished").glob("*.json"))]
+print(f"count={len(cells)}")
+print(f"cells={json.dumps({'include': cells})}")
+PY
