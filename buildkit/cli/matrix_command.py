@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from buildkit.cli.matrix_audit import audit_command
+from buildkit.cli.matrix_github import github_command
 from buildkit.cli.matrix_inputs import matrix_options, read_inputs
 from buildkit.cli.matrix_run import run
 from buildkit.cli.options import Asked, examples, json_option, make_context
@@ -74,3 +76,5 @@ def status(identifier: str, *, as_json: bool) -> int:
 
 
 command.add_command(run)
+command.add_command(github_command)
+command.add_command(audit_command)

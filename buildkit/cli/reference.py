@@ -28,6 +28,7 @@ from buildkit.cli.doctor_schema import SECTIONS, doctor_schema_text
 from buildkit.cli.explain_schema import CauseObject, ExplainObject, LineObject, explain_schema_text
 from buildkit.cli.json_model import ErrorObject
 from buildkit.cli.main import cli
+from buildkit.cli.matrix_audit_schema import audit_schema_text
 from buildkit.cli.matrix_schema import run_matrix_schema_text, show_matrix_schema_text
 from buildkit.cli.monitor_schema import GpuObject, MonitorObject, RunningObject, UnitObject, monitor_schema_text
 from buildkit.cli.reference_matrix import matrix_text
@@ -209,6 +210,7 @@ SCHEMAS: dict[str, Callable[[], str]] = {
     "monitor": monitor_schema_text,
     "matrix-show": show_matrix_schema_text,
     "matrix-run": run_matrix_schema_text,
+    "matrix-audit": audit_schema_text,
 }
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
+from buildkit.cli.matrix_audit_schema import AuditedObject, AuditObject
 from buildkit.cli.matrix_schema import OutlookObject, ShowObject, TotalsObject
 from buildkit.cli.reference_tables import tables
+from buildkit.matrix.github_settings import GithubSettings, Publish
 from buildkit.matrix.model import Axes, Exclude, Matrix, Override
 from buildkit.matrix.results import (
     AttemptObject,
@@ -23,6 +25,8 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`[[matrix.include]]`", Axes),
     ("`[[matrix.exclude]]`", Exclude),
     ("`[[matrix.override]]`", Override),
+    ("`[matrix.github]`", GithubSettings),
+    ("`[matrix.github.publish]`", Publish),
     ("The object of `matrix show`", ShowObject),
     ("`totals`", TotalsObject),
     ("`cells` of `matrix show`", OutlookObject),
@@ -34,6 +38,8 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`cells.wheel`", CellWheelObject),
     ("`cells.proven`", ProvenObject),
     ("`cells.error`", CellErrorObject),
+    ("The object of `matrix audit`", AuditObject),
+    ("`cells` of `matrix audit`", AuditedObject),
 )
 
 

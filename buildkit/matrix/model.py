@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from buildkit.errors import ConfigError, CudabuildError
 from buildkit.machine.arch import parse_targets
+from buildkit.matrix.github_settings import GithubSettings
 from buildkit.plan.request import BuiltFor, Requirement, parse_torch
 from buildkit.recipe.conditions import Comparison, Condition, parse_condition
 from buildkit.recipe.fields import Duration, Line, Size
@@ -168,6 +169,9 @@ class Matrix(Axes):
     )
     exclude: tuple[Exclude, ...] = Field((), description="Cells that are left out. See below.")
     override: tuple[Override, ...] = Field((), description="Settings of some cells. See below.")
+    github: GithubSettings = Field(
+        default_factory=GithubSettings, description="What `cudabuild matrix github` writes a workflow from. See below."
+    )
 
 
 def load_matrix(file: Path, *, settings: Path | None = None) -> Matrix:
@@ -254,6 +258,7 @@ def _keys(location: Location) -> list[str]:
     model: type[BaseModel] = Matrix
     for part in location:
         field = model.model_fields.get(str(part))
-        inner = [one for one in get_args(field.annotation) if isinstance(one, type)] if field else []
+        types = (field.annotation, *get_args(field.annotation)) if field else ()
+        inner = [one for one in types if isinstance(one, type)]
         model = next((one for one in inner if issubclass(one, BaseModel)), model)
     return [field.alias or name for name, field in model.model_fields.items()]

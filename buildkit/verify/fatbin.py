@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from elftools.elf.elffile import ELFFile
 
-_FATBIN_MAGIC = 0xBA55ED50
+FATBIN_MAGIC = 0xBA55ED50
 _WRAPPER_MAGIC = 0x466243B1
 _WRAPPER = struct.Struct("<IIQQ")
-_FATBIN = struct.Struct("<IHHQ")
-_IMAGE = struct.Struct("<HHIQ")
-_KINDS: dict[int, Literal["ptx", "elf"]] = {1: "ptx", 2: "elf"}
+FATBIN = struct.Struct("<IHHQ")
+IMAGE = struct.Struct("<HHIQ")
+KINDS: dict[int, Literal["ptx", "elf"]] = {1: "ptx", 2: "elf"}
 _SOURCE = re.compile(r"(?:tmpxft_[0-9a-f]+_[0-9a-f]+-\d+_)?(?P<name>.+?)(\.compute_\d+[af]?)?\.cudafe\d+\.cpp")
 
 
@@ -88,9 +88,9 @@ def read_only_text(path: Path) -> bytes:
 def _walk(view: mmap.mmap, start: int, end: int, address: int) -> list[Fatbin]:
     found: list[Fatbin] = []
     position = start
-    while position + _FATBIN.size <= end:
-        magic, _, header, size = _FATBIN.unpack_from(view, position)
-        if magic != _FATBIN_MAGIC or header < _FATBIN.size:
+    while position + FATBIN.size <= end:
+        magic, _, header, size = FATBIN.unpack_from(view, position)
+        if magic != FATBIN_MAGIC or header < FATBIN.size:
             position += 8  # padding between fatbins: each begins on 8 bytes
             continue
         stop = min(position + header + size, end)
@@ -102,11 +102,11 @@ def _walk(view: mmap.mmap, start: int, end: int, address: int) -> list[Fatbin]:
 def _images(view: mmap.mmap, position: int, stop: int) -> tuple[Image, ...]:
     images: list[Image] = []
     while position + 32 <= stop:
-        kind, _, header, payload = _IMAGE.unpack_from(view, position)
+        kind, _, header, payload = IMAGE.unpack_from(view, position)
         if header < 32:
             break
-        if kind in _KINDS:
-            images.append(Image(_KINDS[kind], struct.unpack_from("<I", view, position + 28)[0]))
+        if kind in KINDS:
+            images.append(Image(KINDS[kind], struct.unpack_from("<I", view, position + 28)[0]))
         position += header + payload
     return tuple(images)
 
