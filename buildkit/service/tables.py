@@ -45,7 +45,8 @@ BUILDS = Table(
     Column("key", String(128)),
     Column("build", String(128)),  # the build's id in the records of the cache
     Column("attempt", Integer, nullable=False),
-    Column("lost", Integer, nullable=False),  # how many of the attempts were killed from outside
+    Column("tries", JSON, nullable=False),  # of the attempts that ended: [{"build": ID, "cause": KIND}, ...]
+    Column("place", String(64)),  # which cache has its record, log and answer
     Column("worker", String(64)),
     Column("lease", Float, nullable=False),  # seconds since the epoch, until which the worker holds it
     Column("cancelling", Boolean, nullable=False),
@@ -80,6 +81,7 @@ WORKERS = Table(
     METADATA,
     Column("id", String(64), primary_key=True),
     Column("host", String(255), nullable=False),
+    Column("place", String(64), nullable=False),
     Column("pid", Integer, nullable=False),
     Column("start", BigInteger, nullable=False),  # clock ticks since boot, as a build's record has it
     Column("boot", String(64), nullable=False),
