@@ -28,8 +28,11 @@ else:
 
 PREFIX = "CUDABUILD_"
 CONFIG_VARIABLE = "CUDABUILD_CONFIG"
-OTHERS = frozenset({CONFIG_VARIABLE, "CUDABUILD_GUARD", "CUDABUILD_CONTAINMENT", "CUDABUILD_TOKEN"})
+OTHERS = frozenset({CONFIG_VARIABLE, *(f"CUDABUILD_{name}" for name in ("GUARD", "CONTAINMENT", "TOKEN", "GIT_HOSTS"))})
 """Variables that are no settings: they cannot stand in the file."""
+TABLES = ("matrix", "service")
+"""Tables of the file, read by the commands that they are for."""
+_OF_TABLES = tuple(f"{PREFIX}{name.upper()}_" for name in TABLES)
 
 
 def _spelled(name: str) -> str:
@@ -185,9 +188,18 @@ def variables() -> dict[str, str]:
     return {CONFIG_VARIABLE: "The configuration file.", **described}
 
 
+def table(name: str, environ: Mapping[str, str], cwd: Path) -> tuple[Path, dict[str, Any]]:
+    """The configuration file, and one of its tables; empty where that has none. Raises ConfigError."""
+    path = cwd / config_file(environ)
+    found = _read_toml(path, required=bool(environ.get(CONFIG_VARIABLE))).get(name, {})
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: {name}: is a table", hint=f"write [{name}] on a line of its own")
+    return path, found
+
+
 def _from_file(path: Path, environ: Mapping[str, str]) -> Settings:
-    values = _read_toml(path, required=bool(environ.get(CONFIG_VARIABLE)))
-    values.pop("matrix", None)  # that table is `cudabuild matrix`'s (buildkit.matrix.model)
+    document = _read_toml(path, required=bool(environ.get(CONFIG_VARIABLE)))
+    values = {name: value for name, value in document.items() if name not in TABLES}
     for name in {"memory", "timeout"} & values.keys():
         if isinstance(values[name], (int, float)):
             values[name] = str(values[name])  # so that a number without a unit is refused as such
@@ -215,7 +227,11 @@ def _from_variables(environ: Mapping[str, str], cwd: Path, reporter: Reporter) -
     for variable, value in sorted(environ.items()):
         if variable in known and value.strip():
             found[known[variable]] = value.strip()
-        elif variable.startswith(PREFIX) and variable not in known.keys() | OTHERS:
+        elif (
+            variable.startswith(PREFIX)
+            and variable not in known.keys() | OTHERS
+            and not variable.startswith(_OF_TABLES)
+        ):
             reporter.warn(f"{variable} is not a variable of cudabuild{_nearest_variable(variable)}")
     return _checked(found, cwd, environ, _variable, ConfigError)
 

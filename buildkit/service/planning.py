@@ -20,10 +20,13 @@ PLAN_SECONDS = 1800.0
 
 
 class Planner:
-    """Makes commands for requests. ``cache`` is the cache's folder, ``environ`` the server's variables."""
+    """Makes commands for requests. ``cache`` is the cache's folder, ``environ`` the server's variables, ``recipes`` the
+    folder of recipes that it was told to look in first."""
 
-    def __init__(self, cache: Path, environ: Mapping[str, str], git_hosts: tuple[str, ...]) -> None:
-        self.cache, self.environ, self._git_hosts = cache, environ, git_hosts
+    def __init__(
+        self, cache: Path, environ: Mapping[str, str], git_hosts: tuple[str, ...], recipes: Path | None = None
+    ) -> None:
+        self.cache, self.environ, self._git_hosts, self._recipes = cache, environ, git_hosts, recipes
 
     def plan(self, row: Row) -> dict[str, Any]:
         """The object of ``cudabuild plan --json``, of a failure too. Raises CudabuildError."""
@@ -44,9 +47,9 @@ class Planner:
         return words, self._environment(request)
 
     def recipes_of(self, request: BuildRequest) -> Path | None:
-        """The folder with the recipe that came with a request; None where none did."""
+        """The folder to look in first: the one with the recipe that came with a request, else the server's."""
         if request.recipe_toml is None:
-            return None
+            return self._recipes
         text = request.recipe_toml.encode()
         folder = self.cache / "service" / "recipes" / hashlib.sha256(text).hexdigest()[:32]
         file = folder / request.recipe / "recipe.toml"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, false, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from buildkit.errors import CannotCancel, CudabuildError, UsageError
@@ -64,7 +64,7 @@ class Queue:
                 raise Conflict(text, hint="send a new key with a new request")
             return _one(connection, BUILDS.c.id == known["build"]), False
         same = and_(BUILDS.c.fingerprint == fingerprint, BUILDS.c.status.in_(ACTIVE), BUILDS.c.cancelling.is_(False))
-        row = connection.execute(select(BUILDS).where(same)).mappings().first()
+        row: Row | None = connection.execute(select(BUILDS).where(same)).mappings().first()
         is_new = row is None
         if row is None:
             row = self._insert(connection, request, fingerprint, who)
@@ -118,7 +118,7 @@ class Queue:
             BUILDS.c.id == text,
             BUILDS.c.build == text,
             BUILDS.c.recipe == text,
-            and_(len(text) >= 4, BUILDS.c.key.like(f"{escaped}%", escape="\\")),
+            BUILDS.c.key.like(f"{escaped}%", escape="\\") if len(text) >= 4 else false(),
         )
         with self.database.read() as connection:
             for condition in (select(BUILDS),) if text == "last" else (select(BUILDS).where(one) for one in meant):
