@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from buildkit.cli.config_tables import table
 from buildkit.cli.options import Asked, Warnings, make_context
 from buildkit.cli.output import say
-from buildkit.cli.settings import cache_folder, table, tokens_file
+from buildkit.cli.settings import cache_folder, tokens_file
 from buildkit.errors import Interrupted, StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ LOG = logging.getLogger("cudabuild.service")
 def service_options(command: Command) -> Command:
     """What concerns builds."""
     options = (
-        click.option("--database", metavar="URL", help="postgresql://USER@HOST/NAME, or sqlite:///FILE (in the cache)."),
+        click.option("--database", metavar="URL", help="postgresql://USER@HOST/NAME, or sqlite:///FILE."),
         click.option("--slots", type=click.IntRange(0, 1000), metavar="N", help="Builds at once (2; 0: only answer)."),
         click.option("--on-stop", type=click.Choice(["keep", "requeue", "end"]),
                      help="What becomes of running builds when it is ended (keep: they go on by themselves)."),

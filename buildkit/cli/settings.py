@@ -188,17 +188,8 @@ def variables() -> dict[str, str]:
     return {CONFIG_VARIABLE: "The configuration file.", **described}
 
 
-def table(name: str, environ: Mapping[str, str], cwd: Path) -> tuple[Path, dict[str, Any]]:
-    """The configuration file, and one of its tables; empty where that has none. Raises ConfigError."""
-    path = cwd / config_file(environ)
-    found = _read_toml(path, required=bool(environ.get(CONFIG_VARIABLE))).get(name, {})
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path}: {name}: is a table", hint=f"write [{name}] on a line of its own")
-    return path, found
-
-
 def _from_file(path: Path, environ: Mapping[str, str]) -> Settings:
-    document = _read_toml(path, required=bool(environ.get(CONFIG_VARIABLE)))
+    document = read_toml(path, required=bool(environ.get(CONFIG_VARIABLE)))
     values = {name: value for name, value in document.items() if name not in TABLES}
     for name in {"memory", "timeout"} & values.keys():
         if isinstance(values[name], (int, float)):
@@ -206,7 +197,8 @@ def _from_file(path: Path, environ: Mapping[str, str]) -> Settings:
     return _checked(values, path.parent, environ, lambda name: f"{path}: {name}", ConfigError)
 
 
-def _read_toml(path: Path, *, required: bool) -> dict[str, Any]:
+def read_toml(path: Path, *, required: bool) -> dict[str, Any]:
+    """The configuration file as it stands; empty where there is none and none is ``required``. Raises ConfigError."""
     try:
         document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, NotADirectoryError) as error:
