@@ -77,7 +77,8 @@ class Claims:
             return list(connection.execute(asked).mappings())
 
     def adopt(self, gone: Collection[str], silence: float) -> list[Row]:
-        """Take over the running builds of this cache whose worker is gone: known to be, or without a sign.
+        """Take over the running builds of this cache whose worker is gone: known to be, or without a sign. What such a
+        worker was about to begin waits again.
 
         Builds of another cache whose worker gave no sign for ``silence`` seconds are taken as well: to be queued
         again, since nobody here can see what became of them.
@@ -89,7 +90,9 @@ class Claims:
             and_(BUILDS.c.place != self.me.place, BUILDS.c.lease < now - silence),
         )
         theirs = and_(BUILDS.c.status == "running", or_(BUILDS.c.worker != self.me.id, BUILDS.c.worker.is_(None)), free)
+        waiting = and_(BUILDS.c.status == "queued", BUILDS.c.worker.in_(list(gone)))
         with self.database.write() as connection:
+            connection.execute(update(BUILDS).where(waiting).values(worker=None, lease=0.0))
             names = list(connection.execute(select(BUILDS.c.id).where(theirs)).scalars())
             taken = update(BUILDS).where(theirs).values(worker=self.me.id, lease=now + self.lease)
             if not names or not connection.execute(taken).rowcount:
