@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from buildkit import __version__
 from buildkit.errors import CudabuildError
@@ -18,7 +20,7 @@ from buildkit.index.app import create_app as create_index
 from buildkit.index.settings import IndexSettings
 from buildkit.progress import Reporter
 from buildkit.service import api_builds, api_looks, problems
-from buildkit.service.access import Gate, Policy
+from buildkit.service.access import Gate, Policy, is_upload
 from buildkit.service.openapi import describe
 from buildkit.service.service import Service
 from buildkit.service.sse import Changes
@@ -37,8 +39,9 @@ def create_service_app(
 ) -> Gate:
     """The whole of it. ``pages`` are routes that come before the index's; ``app.state.service`` is the service."""
     app = create_api(service)
-    app.router.routes.extend([*pages, Route("/api/{rest:path}", _nothing_here)])
-    app.mount("/", create_index(service.catalogue.store, index, reporter))
+    wheels = create_index(service.catalogue.store, index, reporter)
+    app.router.routes.extend([*pages, Route("/api/{rest:path}", _Otherwise(app, wheels))])
+    app.mount("/", wheels)
     return Gate(app, policy)
 
 
@@ -60,8 +63,28 @@ def create_api(service: Service) -> FastAPI:
     return app
 
 
-async def _nothing_here(request: Request) -> Response:
-    return problems.problem(404, f"{request.url.path} is nothing of this API", hint="see /openapi.json")
+class _Otherwise:
+    """What no route of the API takes: the index's own path below it, and refusals in the API's form."""
+
+    def __init__(self, app: FastAPI, index: ASGIApp) -> None:
+        self._app, self._index = app, index
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer it."""
+        path, method = scope["path"], scope["method"]
+        if is_upload(path):
+            await self._index(scope, receive, send)
+            return
+        other = {name: scope[name] for name in ("type", "path", "headers", "app")} | {"root_path": "", "method": "GET"}
+        is_there = any(
+            route.matches({**other, "method": one})[0] is Match.FULL
+            for one in {"GET", "POST"} - {method}
+            for route in self._app.router.routes
+            if not isinstance(route, (Mount, Route)) or isinstance(route, APIRoute)
+        )
+        status, said = (405, f"cannot be asked with {method}") if is_there else (404, "is nothing of this API")
+        answer = problems.problem(status, f"{path} {said}", hint="see /openapi.json")
+        await answer(scope, receive, send)
 
 
 async def _failed(request: Request, error: Exception) -> Response:

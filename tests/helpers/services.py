@@ -18,12 +18,14 @@ from buildkit.service.access import Gate, Policy
 from buildkit.service.app import create_service_app
 from buildkit.service.claims import Claims, Self
 from buildkit.service.database import Database
+from buildkit.service.outcomes import ending_of
 from buildkit.service.queue import Queue
-from buildkit.service.runs import Runs
+from buildkit.service.runs import Outcome, Runs
 from buildkit.service.service import Service
 from buildkit.service.settings import ServiceSettings
 from buildkit.service.tables import BUILDS, METADATA
 from buildkit.store.builds import BuildRecords
+from buildkit.store.model import utc_now
 from buildkit.store.store import Store
 
 HOST = "127.0.0.1:8080"
@@ -129,10 +131,9 @@ def run_to_end(service: Service, identifier: str, answer: Mapping[str, Any], log
     assert claims.begin(row, build, key="ab" * 32, plan={"schema": 1, "key": "ab" * 32, "device": "cpu"})
     service.runs.logs.mkdir(parents=True, exist_ok=True)
     service.runs.log(build).write_bytes(log)
-    error = answer.get("error")
-    status = "failed" if error else "succeeded"
+    ending = ending_of(Outcome(dict(answer), None), cancelling=False)
     verdict = answer.get("verdict") or {}
-    ended = {"status": status, "ended": "2026-11-21T08:01:01.000000Z", "answer": dict(answer), "error": error}
+    ended = {"status": ending.status, "ended": utc_now(), "answer": dict(answer), "error": ending.error}
     claims.write(row, {**ended, "grade": verdict.get("grade"), "version": answer.get("version")})
     service.tell(identifier)
     return build
