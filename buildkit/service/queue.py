@@ -63,11 +63,14 @@ class Queue:
                 text = f"the idempotency key {idempotency!r} came with another request before"
                 raise Conflict(text, hint="send a new key with a new request")
             return _one(connection, BUILDS.c.id == known["build"]), False
-        same = and_(BUILDS.c.fingerprint == fingerprint, BUILDS.c.status.in_(ACTIVE), BUILDS.c.cancelling.is_(False))
+        active = and_(BUILDS.c.fingerprint.in_(_forms(fingerprint)), BUILDS.c.status.in_(ACTIVE))
+        same = and_(active, BUILDS.c.cancelling.is_(False))
         row: Row | None = connection.execute(select(BUILDS).where(same)).mappings().first()
         is_new = row is None
         if row is None:
-            row = self._insert(connection, request, fingerprint, who)
+            ending = set(connection.execute(select(BUILDS.c.fingerprint).where(active, BUILDS.c.cancelling)).scalars())
+            free = [form for form in _forms(fingerprint) if form not in ending]
+            row = self._insert(connection, request, free[0] if free else fingerprint, who)
         elif row["priority"] < request.priority:
             connection.execute(update(BUILDS).where(same).values(priority=request.priority))
             row = {**row, "priority": request.priority}
@@ -81,10 +84,6 @@ class Queue:
         if waiting >= self._limit:
             raise QueueFull(f"{waiting} builds wait, and no more may", hint="try again when some have ended")
         name = secrets.token_hex(8)
-        # One that is being cancelled is still active: the new one is another request until that has ended.
-        taken = and_(BUILDS.c.fingerprint == fingerprint, BUILDS.c.status.in_(ACTIVE))
-        if connection.execute(select(BUILDS.c.id).where(taken)).first() is not None:
-            fingerprint = f"{fingerprint[:47]}-{name}"
         values = {
             "id": name,
             "status": "queued",
@@ -176,6 +175,12 @@ class Queue:
 
     def retry(self, identifier: str) -> Row:
         """Queue one again that failed or was cancelled. Raises Conflict for others."""
+        try:
+            return self._retry(identifier)
+        except IntegrityError as error:  # somebody asked for the same at this very moment
+            raise Conflict("the same is built at this moment", hint="cudabuild log last --follow") from error
+
+    def _retry(self, identifier: str) -> Row:
         with self.database.write() as connection:
             here = BUILDS.c.id == identifier
             row = _one(connection, here)
@@ -213,6 +218,12 @@ def again(row: Row, cause: str, *, not_before: float = 0.0, note: str = "") -> d
         "not_before": not_before,
         "note": note,
     }
+
+
+def _forms(fingerprint: str) -> list[str]:
+    """As what a request may stand in the queue: while one is being cancelled, which is active still, the next one that
+    asks for the same is another build."""
+    return [fingerprint, *(f"{fingerprint[:62]}~{number}" for number in range(1, 10))]
 
 
 def _how(status: str) -> str:

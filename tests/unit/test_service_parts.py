@@ -130,15 +130,33 @@ def test_a_log_of_several_attempts_is_one(tmp_path: Path) -> None:
     assert read == b"abcdefg"
 
 
-PRIVATE = ["127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "::1", "::",
-           "fe80::1", "fd00::1", "::ffff:10.0.0.1", "2002:0a00:0001::1", "224.0.0.1", "nonsense", "fe80::1%eth0"]
+PRIVATE = [
+    "127.0.0.1",
+    "10.1.2.3",
+    "192.168.0.1",
+    "172.16.0.1",
+    "169.254.169.254",
+    "100.64.0.1",
+    "0.0.0.0",  # noqa: S104 - compared, not listened on
+    "::1",
+    "::",
+    "fe80::1",
+    "fd00::1",
+    "::ffff:10.0.0.1",
+    "2002:0a00:0001::1",
+    "224.0.0.1",
+    "nonsense",
+    "fe80::1%eth0",
+]
 
 
 @pytest.mark.parametrize("address", PRIVATE)
 def test_addresses_that_are_not_everybodys(address: str) -> None:
     assert not is_public(address)
     with pytest.raises(SourceError, match="not a public address"):
-        guarded("https://git.example/x", {"CUDABUILD_GIT_HOSTS": "git.example"}, lambda _h, _p: ["93.184.216.34", address])
+        guarded(
+            "https://git.example/x", {"CUDABUILD_GIT_HOSTS": "git.example"}, lambda _h, _p: ["93.184.216.34", address]
+        )
 
 
 def test_git_is_pinned_to_what_was_looked_at() -> None:
@@ -167,8 +185,8 @@ def test_git_fetches_from_no_other_host_when_limited(tmp_path: Path, monkeypatch
     monkeypatch.setenv("CUDABUILD_GIT_HOSTS", "git.example")
     with pytest.raises(SourceError, match="not a plain https address"):
         git_for(None, "https://git.example/inner.git", local=False)
+    monkeypatch.setenv("CUDABUILD_GIT_HOSTS", "localhost")
     with pytest.raises(SourceError, match="not a public address"):
-        monkeypatch.setenv("CUDABUILD_GIT_HOSTS", "localhost")
         git_for(None, "https://localhost/inner.git", local=False)
 
 

@@ -39,7 +39,7 @@ class StandIn(Runs):
         self.held: dict[str, int] = {}
         self.begins = True
 
-    def start(self, build: str, words: Sequence[str], environment: Mapping[str, str]) -> None:
+    def start(self, build: str, words: Sequence[str], environment: Mapping[str, str]) -> None:  # noqa: ARG002
         self.started.append(build)
         self.words.append(words)
         self.logs.mkdir(parents=True, exist_ok=True)
