@@ -117,10 +117,11 @@ class Worker:
         for row in running:
             self._look_at(row)
         begun = self._begin_planned()
-        while (
-            len(self._planned) + len(running) + begun < self.settings.slots and (row := self.claims.take()) is not None
-        ):
-            self._planned[row["id"]] = (row, self._pool.submit(self.planner.plan, row))
+        for _ in range(self.settings.slots - len(self._planned) - len(running) - begun):
+            taken = self.claims.take()
+            if taken is None:
+                break
+            self._planned[taken["id"]] = (taken, self._pool.submit(self.planner.plan, taken))
 
     def _take_over(self) -> None:
         gone = [row["id"] for row in self.claims.others() if not _lives(row)]

@@ -46,7 +46,7 @@ def test_two_servers_that_start_at_once_migrate_once(url: str) -> None:
             for index in inspect(connection).get_indexes("builds")
             if index.get("dialect_options", {}).get("postgresql_where")
         }
-    assert sorted(partial) == ["builds_one_asked", "builds_one_key"]
+    assert partial.keys() == {"builds_one_asked", "builds_one_key"}
     for database in databases:
         database.close()
 
