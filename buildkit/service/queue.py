@@ -145,10 +145,18 @@ class Queue:
         waiting = [row["id"] for row in rows if row["status"] == "queued"]
         if not waiting:
             return {}
+        if len(waiting) == 1:
+            return {waiting[0]: self._position(next(row for row in rows if row["status"] == "queued"))}
         order = select(BUILDS.c.id).where(BUILDS.c.status == "queued").order_by(BUILDS.c.priority.desc(), BUILDS.c.seq)
         with self.database.read() as connection:
             places = {name: place for place, name in enumerate(connection.execute(order).scalars(), start=1)}
         return {name: places[name] for name in waiting if name in places}
+
+    def _position(self, row: Row) -> int:
+        same = and_(BUILDS.c.priority == row["priority"], BUILDS.c.seq < row["seq"])
+        before = and_(BUILDS.c.status == "queued", or_(BUILDS.c.priority > row["priority"], same))
+        with self.database.read() as connection:
+            return 1 + int(connection.execute(select(func.count()).where(before)).scalar_one())
 
     def counts(self) -> dict[str, int]:
         """How many builds there are of each status."""

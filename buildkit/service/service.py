@@ -12,7 +12,7 @@ from typing import Any
 from buildkit.errors import NoSuchBuild, RecipeError, UsageError
 from buildkit.index.catalogue import Catalogue
 from buildkit.index.lines import lines_for
-from buildkit.index.variants import variant_of
+from buildkit.index.shelf import Shelf
 from buildkit.recipe.loader import LoadedRecipe, check_recipe, find_recipe
 from buildkit.recipe.selection import choose_version
 from buildkit.service import looks, sources
@@ -35,6 +35,7 @@ from buildkit.service.rows import build_answer
 from buildkit.service.runs import Runs
 from buildkit.service.settings import ServiceSettings
 from buildkit.service.worker import Worker
+from buildkit.store.release import Release
 from buildkit.store.traces import Traces
 
 
@@ -61,6 +62,7 @@ class Service:
     """Set when the server is about to end: live logs end then."""
     waiters: list[Any] = field(default_factory=list)
     """Called with a build's id when it has changed."""
+    _placed: tuple[Shelf, dict[str, tuple[str, Release]]] | None = None
 
     # Builds
 
@@ -180,17 +182,27 @@ class Service:
 
     def wheel(self, filename: str, sha256: str, size: int) -> WheelAnswer:
         """A wheel, with where the index has it."""
-        release = self.catalogue.store.release(filename)
+        variant, release = self._places().get(filename, ("", None))
         if release is None or release.sha256 != sha256:
-            return WheelAnswer(filename=filename, sha256=sha256, size=size, url=None)
-        variant = variant_of(release)
-        if self.shelf().file(variant, filename) is None:
             return WheelAnswer(filename=filename, sha256=sha256, size=size, url=None)
         lines = lines_for(self.base, variant, release.project, upstream=self.upstream)
         url = f"{self.base}{variant}/files/{filename}"
         return WheelAnswer(filename=filename, sha256=sha256, size=size, url=url, install=lines.pip)
 
-    def shelf(self) -> Any:
+    def _places(self) -> dict[str, tuple[str, Release]]:
+        """Every file that is served, with the path that it stands under; made once for each reading of the store."""
+        shelf = self.shelf()
+        if self._placed is None or self._placed[0] is not shelf:
+            found = {
+                release.filename: (variant, release)
+                for variant, projects in shelf.variants.items()
+                for releases in projects.values()
+                for release in releases
+            }
+            self._placed = (shelf, found)
+        return self._placed[1]
+
+    def shelf(self) -> Shelf:
         """What the index serves now."""
         return self.catalogue.current() or self.catalogue.read()
 
