@@ -113,7 +113,7 @@ class Gate:
         _check_origin(headers, scope["method"])
         who = self._who(scope, headers)
         client = who.name if who.name != "local" else _address(scope)
-        if scope["path"] not in OPEN and not self._rates.take(client):
+        if route_path(scope) not in OPEN and not self._rates.take(client):
             raise Refused(429, "too many requests: wait a moment", {"Retry-After": "1"})
         return who
 
@@ -129,7 +129,7 @@ class Gate:
 
     def _who(self, scope: Scope, headers: Headers) -> Who:
         """By its token; without one a person of this machine, where that will do."""
-        right = needed(scope["method"], scope["path"])
+        right = needed(scope["method"], route_path(scope))
         bears = headers.get("authorization")
         if right is None or (not bears and right not in self._policy.guarded):
             return Who("local")
@@ -148,7 +148,7 @@ class Gate:
 
     async def _body(self, scope: Scope, receive: Receive) -> Receive:
         """The body at once, where it is not an upload. Raises Refused for one that is too large."""
-        if scope["method"] in _SAFE or is_upload(scope["path"]):
+        if scope["method"] in _SAFE or is_upload(route_path(scope)):
             return receive
         limit = self._policy.body_limit
         said = Headers(scope=scope).get("content-length", "0")
@@ -164,6 +164,12 @@ class Gate:
                 raise Refused(413, f"the body may have {limit} bytes")
             if not message.get("more_body"):
                 return _replayed(body, receive)
+
+
+def route_path(scope: Scope) -> str:
+    """A request's path without the prefix that a proxy in front has taken off, and the server put back."""
+    path, prefix = str(scope["path"]), str(scope.get("root_path", ""))
+    return path[len(prefix) :] if prefix and path.startswith(f"{prefix}/") else path
 
 
 def is_upload(path: str) -> bool:
@@ -232,7 +238,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 def _refusal(scope: Scope, error: Refused) -> Response:
     headers = {**error.headers, "Cache-Control": "no-store"}
-    if scope["path"].startswith("/api/"):
+    if route_path(scope).startswith("/api/"):
         hint = "cudabuild login URL   (or a token in CUDABUILD_TOKEN)" if error.status == 401 else ""
         return problem(error.status, error.text, hint=hint, headers=headers)
     return PlainTextResponse(error.text + "\n", error.status, headers=headers)

@@ -20,7 +20,7 @@ from buildkit.index.app import create_app as create_index
 from buildkit.index.settings import IndexSettings
 from buildkit.progress import Reporter
 from buildkit.service import api_builds, api_looks, problems
-from buildkit.service.access import Gate, Policy, is_upload
+from buildkit.service.access import Gate, Policy, is_upload, route_path
 from buildkit.service.openapi import describe
 from buildkit.service.service import Service
 from buildkit.service.sse import Changes
@@ -71,11 +71,11 @@ class _Otherwise:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer it."""
-        path, method = scope["path"], scope["method"]
+        path, method = route_path(scope), scope["method"]
         if is_upload(path):
             await self._index(scope, receive, send)
             return
-        other = {name: scope[name] for name in ("type", "path", "headers", "app")} | {"root_path": "", "method": "GET"}
+        other = {name: scope[name] for name in ("type", "headers", "app")} | {"root_path": "", "path": path}
         is_there = any(
             route.matches({**other, "method": one})[0] is Match.FULL
             for one in {"GET", "POST"} - {method}

@@ -11,7 +11,7 @@ from services import change, client_of, gate_of, new_service
 from starlette.testclient import TestClient
 
 from buildkit.index.tokens import SCOPES, new_token, revoke_token
-from buildkit.service.access import Buckets, is_upload, needed
+from buildkit.service.access import Buckets, is_upload, needed, route_path
 from buildkit.service.answers import BuildRequest
 from buildkit.service.service import Service
 
@@ -131,6 +131,16 @@ def test_without_guard_people_of_this_machine_need_no_token_but_a_wrong_one_is_w
     assert client.post("/api/v1/builds", json=ASKED, headers=bearer).status_code == 403
     revoke_token(tmp_path / "tokens.json", "reader")
     assert client.get("/api/v1/builds", headers=bearer).status_code == 401
+
+
+def test_a_prefix_that_a_proxy_takes_off_changes_nothing(service: Service, tmp_path: Path) -> None:
+    gate = gate_of(service, tmp_path / "tokens.json", guarded=("read", "build"))
+    with TestClient(gate, base_url="http://127.0.0.1:8080", root_path="/wheels") as client:
+        for path, status in (("/healthz", 200), ("/api/v1/builds", 401), ("/wheels", 401)):
+            assert client.get(f"/wheels{path}").status_code == status, path
+        answer = client.get("/wheels/api/v1/builds")
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert route_path({"path": "/wheelsmith/x", "root_path": "/wheels"}) == "/wheelsmith/x"
 
 
 def test_only_an_admin_sends_what_is_run(service: Service, tmp_path: Path) -> None:
