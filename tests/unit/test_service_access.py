@@ -45,10 +45,10 @@ HOSTS = [
 ]
 
 
-@pytest.mark.parametrize("host", HOSTS)
-def test_a_name_that_is_not_this_servers_gets_nothing(host: str, client: TestClient) -> None:
-    for path in ("/api/v1/builds", "/", "/healthz", "/openapi.json", "/pt2.13-cu130/simple/"):
-        assert 400 <= client.get(path, headers={"Host": host}).status_code < 500, path
+def test_a_name_that_is_not_this_servers_gets_nothing(client: TestClient) -> None:
+    for host in HOSTS:
+        for path in ("/api/v1/builds", "/", "/healthz", "/openapi.json", "/pt2.13-cu130/simple/"):
+            assert 400 <= client.get(path, headers={"Host": host}).status_code < 500, (host, path)
 
 
 def test_its_own_names_do(client: TestClient) -> None:
@@ -69,10 +69,10 @@ ORIGINS = [
 ]
 
 
-@pytest.mark.parametrize("origin", ORIGINS)
-def test_a_page_of_another_site_gets_nothing(origin: str, client: TestClient, service: Service) -> None:
-    assert client.post("/api/v1/builds", json=ASKED, headers={"Origin": origin}).status_code == 403
-    assert client.get("/api/v1/builds", headers={"Origin": origin}).status_code == 403
+def test_a_page_of_another_site_gets_nothing(client: TestClient, service: Service) -> None:
+    for origin in ORIGINS:
+        assert client.post("/api/v1/builds", json=ASKED, headers={"Origin": origin}).status_code == 403, origin
+        assert client.get("/api/v1/builds", headers={"Origin": origin}).status_code == 403, origin
     assert service.queue.newest_first() == []
 
 
