@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from buildkit import process
-from buildkit.errors import BuildFailed
+from buildkit.errors import BuildFailed, TimedOut
 from buildkit.service.answers import BuildRequest
 from buildkit.service.queue import Row
 from buildkit.service.words import build_words, child_environment, plan_words
@@ -27,19 +31,45 @@ class Planner:
         self, cache: Path, environ: Mapping[str, str], git_hosts: tuple[str, ...], recipes: Path | None = None
     ) -> None:
         self.cache, self.environ, self._git_hosts, self._recipes = cache, environ, git_hosts, recipes
+        self._running: set[subprocess.Popen[bytes]] = set()
 
     def plan(self, row: Row) -> dict[str, Any]:
         """The object of ``cudabuild plan --json``, of a failure too. Raises CudabuildError."""
         request = BuildRequest.model_validate(row["request"])
         words = plan_words(request, recipes=self.recipes_of(request))
-        done = process.run(words, env=self._environment(request), timeout=PLAN_SECONDS, check=False)
+        said, told = self._run(words, self._environment(request))
         try:
-            value = json.loads(done.stdout)
+            value = json.loads(said)
         except ValueError:
             value = None
         if not isinstance(value, dict):
-            raise BuildFailed("the plan gave no answer", evidence=process.last_line(process.redact(done.stderr)))
+            evidence = process.last_line(process.redact(told.decode("utf-8", "backslashreplace")))
+            raise BuildFailed("the plan gave no answer", evidence=evidence)
         return value
+
+    def _run(self, words: Sequence[str], environment: Mapping[str, str]) -> tuple[bytes, bytes]:
+        """What a command prints, on both streams; it can be ended by :meth:`close`."""
+        with subprocess.Popen(
+            list(words),
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        ) as child:
+            self._running.add(child)
+            try:
+                return child.communicate(timeout=PLAN_SECONDS)
+            except subprocess.TimeoutExpired:
+                _kill(child)
+                raise TimedOut(f"the plan took longer than {PLAN_SECONDS:.0f} s") from None
+            finally:
+                self._running.discard(child)
+
+    def close(self) -> None:
+        """End the plans that are being made: nobody waits for them any more."""
+        for child in list(self._running):
+            _kill(child)
 
     def build_words(self, request: BuildRequest, build: str, *, jobs: int | None) -> tuple[list[str], dict[str, str]]:
         """The command of a build, and its variables."""
@@ -64,3 +94,9 @@ class Planner:
         """Where the source came with the request, git fetches from the allowed hosts only."""
         foreign = request.source is not None or request.recipe_toml is not None
         return child_environment(self.environ, self.cache, self._git_hosts if foreign else None)
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    """With all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)

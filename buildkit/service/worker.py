@@ -71,6 +71,7 @@ class Worker:
         self._woken.set()
         if self._thread.ident is not None:
             self._thread.join()
+        self.planner.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
         try:
             rows = self.claims.mine()

@@ -6,18 +6,20 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import wait_until
 from services import change, claims_of, new_service
 
 from buildkit.cli.as_build import claim
-from buildkit.errors import IndexUnreachable
+from buildkit.errors import BuildFailed, IndexUnreachable
 from buildkit.service.answers import BuildRequest
 from buildkit.service.claims import Claims
 from buildkit.service.outcomes import ending_of
+from buildkit.service.planning import Planner
 from buildkit.service.runs import Outcome, Runs
 from buildkit.service.service import Service
 from buildkit.service.worker import Worker
@@ -69,6 +71,9 @@ class Planned:
 
     def build_words(self, _request: BuildRequest, build: str, *, jobs: int | None) -> tuple[list[str], dict[str, str]]:
         return [build, f"jobs={jobs}"], {}
+
+    def close(self) -> None:
+        pass
 
 
 class AtOnce:
@@ -234,6 +239,18 @@ def test_slots_are_not_exceeded(tmp_path: Path) -> None:
         bench.worker.step()
     assert service.queue.counts() == {"queued": 5, "running": 2}
     service.database.close()
+
+
+def test_a_plan_that_is_being_made_ends_with_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planner = Planner(tmp_path, dict(os.environ), ())
+    monkeypatch.setattr("buildkit.service.planning.plan_words", lambda *_, **__: ["sleep", "600"])
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(planner.plan, {"request": {"recipe": "some-kernels"}})
+        assert wait_until(lambda: bool(planner._running))
+        planner.close()
+        with pytest.raises(BuildFailed, match="gave no answer"):
+            future.result(60)
+    assert planner._running == set()
 
 
 def test_an_answer_is_claimed_by_one_process(tmp_path: Path) -> None:
