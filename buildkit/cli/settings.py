@@ -32,7 +32,8 @@ OTHERS = frozenset({CONFIG_VARIABLE, *(f"CUDABUILD_{name}" for name in ("GUARD",
 """Variables that are no settings: they cannot stand in the file."""
 TABLES = ("matrix", "service")
 """Tables of the file, read by the commands that they are for."""
-_OF_TABLES = tuple(f"{PREFIX}{name.upper()}_" for name in TABLES)
+_SERVICE = f"{PREFIX}SERVICE_"
+"""How the variables of one of them begin."""
 
 
 def _spelled(name: str) -> str:
@@ -220,9 +221,7 @@ def _from_variables(environ: Mapping[str, str], cwd: Path, reporter: Reporter) -
         if variable in known and value.strip():
             found[known[variable]] = value.strip()
         elif (
-            variable.startswith(PREFIX)
-            and variable not in known.keys() | OTHERS
-            and not variable.startswith(_OF_TABLES)
+            variable.startswith(PREFIX) and variable not in known.keys() | OTHERS and not variable.startswith(_SERVICE)
         ):
             reporter.warn(f"{variable} is not a variable of cudabuild{_nearest_variable(variable)}")
     return _checked(found, cwd, environ, _variable, ConfigError)
