@@ -272,7 +272,7 @@ class CannotCancel(StoreError):
 
 
 class CannotServe(StoreError):
-    """The index cannot be served: its address is taken or not this machine's, or its certificate cannot be used."""
+    """It cannot be served: the address is taken or not this machine's, the certificate or database cannot be used."""
 
     kind = "cannot-serve"
 

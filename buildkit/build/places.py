@@ -21,8 +21,8 @@ from buildkit.store.disk import disk_causes
 _PLAIN = re.compile(r"/[A-Za-z0-9/._+@-]*")
 _MADE = frozenset({
     "CACHEDIR.TAG", "borrowed", "builds", "downloads", "environments", "home", "in-use", "locks", "logs", "matrix",
-    "memo", "native", "profiles", "pycache", "receipts", "shims", "sources", "store", "toolkits", "torch", "uv",
-    "views", "wheels",
+    "memo", "native", "profiles", "pycache", "receipts", "service", "shims", "sources", "store", "toolkits", "torch",
+    "uv", "views", "wheels",
 })  # fmt: skip
 """All that cudabuild makes in a cache's folder, but for folders of the moment."""
 _SCRATCH = re.compile(r"\.|(?:fetch|import|inspect|install|proof|prove|shared|verify)-[a-z0-9_]{8}$")

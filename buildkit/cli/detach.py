@@ -78,7 +78,7 @@ def build_detached(packages: tuple[str, ...], options: dict[str, Any]) -> int:
     every = []
     for package in packages:
         name = records.new_id()
-        child = _start(name, places.logs / f"{name}.log", partial(_run, name, package, options))
+        child = _start(name, places.logs / f"{name}.log", partial(run_recorded, name, package, options))
         words = _first_words(child, package, records)
         every.append(words)
         if not options["as_json"]:
@@ -120,7 +120,7 @@ def _start(name: str, log: Path, work: Callable[[], int]) -> Detached:
     return Detached(name, pid, log)
 
 
-def _run(name: str, package: str, options: dict[str, Any]) -> int:
+def run_recorded(name: str, package: str, options: dict[str, Any]) -> int:
     """The build itself, in the child. What it says goes to its log, its answer to the file beside that."""
     from buildkit.build.pipeline import BuildResult, build
     from buildkit.build.recording import as_cancelled, begin, finish

@@ -50,6 +50,7 @@ from buildkit.cli.schema import (
     causes,
     schema_text,
 )
+from buildkit.cli.service_reference import write_service_reference
 from buildkit.cli.settings import CONFIG_VARIABLE, PREFIX, Settings
 from buildkit.cli.show_schema import EntryObject, show_schema_text
 from buildkit.cli.toolkit_schema import (
@@ -221,6 +222,7 @@ def write_reference(folder: Path) -> None:
         page.write_text(with_generated(page.read_text("utf-8"), text()), "utf-8")
     for name, text in SCHEMAS.items():
         (folder / f"{name}.schema.json").write_text(text(), "utf-8")
+    write_service_reference(folder)
 
 
 def _section(title: str, command: click.Command, level: str, shared: set[str | None]) -> list[str]:

@@ -1,9 +1,10 @@
-"""``cudabuild serve``: the stored wheels as a package index."""
+"""``cudabuild serve``: builds over HTTP, and the stored wheels as a package index; or the latter alone."""
 
 from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
@@ -15,6 +16,7 @@ import click
 from buildkit.cli.options import Asked, Warnings, examples, make_context
 from buildkit.cli.output import say
 from buildkit.cli.serve_access import access, access_options, tell_uploads
+from buildkit.cli.serve_service import serve, service_options
 from buildkit.errors import Interrupted, MissingExtra, StoreError, UsageError
 from buildkit.process import redact
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from buildkit.store.store import Store
 
 _FILE = click.Path(path_type=Path)
+INDEX_PACKAGES = ("uvicorn", "starlette", "jinja2")
+SERVICE_PACKAGES = (*INDEX_PACKAGES, "fastapi", "sqlalchemy", "alembic")
 MOST_SHOWN = 8
 """Variants whose lines are printed at the start; the page / has them all."""
 
@@ -31,12 +35,14 @@ MOST_SHOWN = 8
 @click.command(
     "serve",
     epilog=examples(
+        "cudabuild serve",
+        "cudabuild serve --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem --database postgresql://builder@db/builds",
         "cudabuild serve --index-only",
         "cudabuild serve --index-only --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem",
         "cudabuild serve --index-only --min-grade executed --upstream https://index.example/simple/",
     ),
 )
-@click.option("--index-only", is_flag=True, help="Serve the package index; the rest of the service is not here yet.")
+@click.option("--index-only", is_flag=True, help="Serve the package index alone: no builds.")
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where to listen.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, metavar="N", help="0: any that is free."
@@ -64,22 +70,23 @@ MOST_SHOWN = 8
 )
 @click.option("--recipes", "recipes_folder", type=_FILE, metavar="DIR", help="Recipes' folder, beside the others.")
 @access_options
+@service_options
 def command(*, index_only: bool, **options: Any) -> int:
-    """Serve the stored wheels as a package index, from which pip and uv install; until Ctrl-C.
+    """Take builds over HTTP, and serve the stored wheels as a package index for pip and uv; until Ctrl-C.
+
+    Builds are queued and run as in the background: they go on when the server ends, and are found again.
 
     Each torch and CUDA release has a path of its own (/pt2.13-cu130/simple/). The page / lists them, with lines to
     copy. Beyond this machine it serves manylinux wheels only, and none whose licence forbids that.
     """  # fmt: skip
-    if not index_only:
-        raise UsageError("the full service is not part of this version yet", hint="cudabuild serve --index-only")
-    check_extra()
+    check_extra(INDEX_PACKAGES if index_only else SERVICE_PACKAGES)
     place = _place(options)
-    return _serve(place, options)
+    return _serve(place, options) if index_only else serve(place, options, _settings)
 
 
-def check_extra() -> None:
+def check_extra(packages: Sequence[str]) -> None:
     """Raise MissingExtra where the packages that a server needs are not installed."""
-    missing = [name for name in ("uvicorn", "starlette", "jinja2") if importlib.util.find_spec(name) is None]
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         message = f"`cudabuild serve` needs packages that are not installed: {', '.join(missing)}"
         raise MissingExtra(message, hint="pip install 'cudabuild[service]'")

@@ -28,8 +28,12 @@ else:
 
 PREFIX = "CUDABUILD_"
 CONFIG_VARIABLE = "CUDABUILD_CONFIG"
-OTHERS = frozenset({CONFIG_VARIABLE, "CUDABUILD_GUARD", "CUDABUILD_CONTAINMENT", "CUDABUILD_TOKEN"})
+OTHERS = frozenset({CONFIG_VARIABLE, *(f"CUDABUILD_{name}" for name in ("GUARD", "CONTAINMENT", "TOKEN", "GIT_HOSTS"))})
 """Variables that are no settings: they cannot stand in the file."""
+TABLES = ("matrix", "service")
+"""Tables of the file, read by the commands that they are for."""
+_SERVICE = f"{PREFIX}SERVICE_"
+"""How the variables of one of them begin."""
 
 
 def _spelled(name: str) -> str:
@@ -186,15 +190,16 @@ def variables() -> dict[str, str]:
 
 
 def _from_file(path: Path, environ: Mapping[str, str]) -> Settings:
-    values = _read_toml(path, required=bool(environ.get(CONFIG_VARIABLE)))
-    values.pop("matrix", None)  # that table is `cudabuild matrix`'s (buildkit.matrix.model)
+    document = read_toml(path, required=bool(environ.get(CONFIG_VARIABLE)))
+    values = {name: value for name, value in document.items() if name not in TABLES}
     for name in {"memory", "timeout"} & values.keys():
         if isinstance(values[name], (int, float)):
             values[name] = str(values[name])  # so that a number without a unit is refused as such
     return _checked(values, path.parent, environ, lambda name: f"{path}: {name}", ConfigError)
 
 
-def _read_toml(path: Path, *, required: bool) -> dict[str, Any]:
+def read_toml(path: Path, *, required: bool) -> dict[str, Any]:
+    """The configuration file as it stands; empty where there is none and none is ``required``. Raises ConfigError."""
     try:
         document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -215,7 +220,9 @@ def _from_variables(environ: Mapping[str, str], cwd: Path, reporter: Reporter) -
     for variable, value in sorted(environ.items()):
         if variable in known and value.strip():
             found[known[variable]] = value.strip()
-        elif variable.startswith(PREFIX) and variable not in known.keys() | OTHERS:
+        elif (
+            variable.startswith(PREFIX) and variable not in known.keys() | OTHERS and not variable.startswith(_SERVICE)
+        ):
             reporter.warn(f"{variable} is not a variable of cudabuild{_nearest_variable(variable)}")
     return _checked(found, cwd, environ, _variable, ConfigError)
 

@@ -11,7 +11,7 @@ from buildkit.cli.options import Asked, examples, json_option
 from buildkit.cli.output import SCHEMA, answer, print_json, say
 from buildkit.cli.settings import tokens_file
 
-_SCOPES = ("read", "upload", "verify", "admin")
+_SCOPES = ("read", "build", "upload", "verify", "admin")
 _file_option = click.option(
     "--file", "file", type=click.Path(path_type=Path), metavar="FILE", help="File of tokens, of which it keeps hashes."
 )
@@ -22,7 +22,7 @@ _file_option = click.option(
     epilog=examples("cudabuild token new ci --scope upload", "cudabuild token list", "cudabuild token revoke ci"),
 )
 def command() -> None:
-    """Make, list and revoke the tokens of an index (`cudabuild serve`)."""
+    """Make, list and revoke the tokens of a service or index (`cudabuild serve`)."""
 
 
 @command.command("new", epilog=examples("cudabuild token new ci --scope upload", "cudabuild token new gpu-box "
@@ -34,7 +34,7 @@ def command() -> None:
     type=click.Choice(_SCOPES),
     multiple=True,
     required=True,
-    help="upload: wheels. verify: verdicts. read: nothing more. admin: all.",
+    help="build: builds. upload: wheels. verify: verdicts. read: nothing more. admin: all.",
 )
 @_file_option
 @json_option

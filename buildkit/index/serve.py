@@ -95,17 +95,24 @@ def base_url(place: Place, listener: socket.socket) -> str:
     return f"{scheme}://{shown}:{port}{place.root_path.rstrip('/')}/"
 
 
-def make_server(app: Any, place: Place) -> uvicorn.Server:
-    """The server of an application, with files sent by the kernel."""
+def make_server(app: Any, place: Place, on_signal: Callable[[], None] | None = None) -> uvicorn.Server:
+    """The server of an application, with files sent by the kernel. ``on_signal`` as for :func:`run`."""
     import uvicorn
 
     from buildkit.index.zero_copy import FileProtocol
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: Any) -> None:
+            if on_signal is not None:
+                on_signal()
+            super().handle_exit(sig, frame)
 
     config = uvicorn.Config(
         app,
         http=FileProtocol,
         loop="asyncio",  # others have no sendfile
         log_level="warning",
+        log_config=uvicorn.config.LOGGING_CONFIG if on_signal is None else None,
         access_log=False,
         server_header=False,
         lifespan="off",
@@ -116,11 +123,21 @@ def make_server(app: Any, place: Place) -> uvicorn.Server:
         ssl_keyfile=place.private_key,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    return uvicorn.Server(config)
+    return Server(config)
 
 
-def run(app: Any, place: Place, listener: socket.socket, on_start: Callable[[], None]) -> None:
-    """Serve until a signal comes, and answer what is on its way; the signal's own exception is raised afterwards."""
-    server = make_server(app, place)
+def run(
+    app: Any,
+    place: Place,
+    listener: socket.socket,
+    on_start: Callable[[], None],
+    on_signal: Callable[[], None] | None = None,
+) -> None:
+    """Serve until a signal comes, and answer what is on its way; the signal's own exception is raised afterwards.
+
+    ``on_signal`` is called when it comes, so that answers without an end are ended; with it, the caller's own handlers
+    get what uvicorn logs.
+    """
+    server = make_server(app, place, on_signal)
     on_start()
     server.run(sockets=[listener])

@@ -26,8 +26,8 @@ from buildkit.store.disk import disk_causes, make_folder, new_file, write_all
 from buildkit.store.locks import file_lock
 from buildkit.store.model import Moment, Sha256, first_line, utc_now
 
-Scope = Literal["read", "upload", "verify", "admin"]
-SCOPES: tuple[Scope, ...] = ("read", "upload", "verify", "admin")
+Scope = Literal["read", "build", "upload", "verify", "admin"]
+SCOPES: tuple[Scope, ...] = ("read", "build", "upload", "verify", "admin")
 TokenName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 _PREFIX = "cudabuild_"

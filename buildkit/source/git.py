@@ -22,7 +22,7 @@ from buildkit.progress import Reporter
 from buildkit.source import metadata
 from buildkit.source.cached import SourceRecord, discard, publish, read_record, staging, write_record
 from buildkit.source.fetched import FetchedSource, from_record
-from buildkit.source.git_command import FETCH_SECONDS, Git, protocols_for, unreachable
+from buildkit.source.git_command import FETCH_SECONDS, Git, git_for, unreachable
 from buildkit.source.index_settings import without_credentials
 from buildkit.source.spec import FULL_COMMIT, GitSpec, checked_url
 from buildkit.source.tree import refuse_links_out, tree_sha256, walk
@@ -120,7 +120,7 @@ def _repository(checkout: Checkout, repositories: Path) -> Git:
     folder = repositories / f"{sum(1 for _ in repositories.iterdir())}.git"
     kind = ["--object-format=sha256"] if len(checkout.rev) == 64 else []
     Git().run("init", "--quiet", "--bare", "--template=", *kind, "--", str(folder))
-    return Git(folder, protocols_for(checkout.url, local=checkout.local))
+    return git_for(folder, checkout.url, local=checkout.local)
 
 
 def _fetch(git: Git, checkout: Checkout) -> None:

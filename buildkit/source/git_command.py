@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from buildkit import process
 from buildkit.errors import IndexUnreachable, SourceError
 from buildkit.process import redact
+from buildkit.source.git_hosts import guarded
 
 FETCH_SECONDS = 1800.0
 
@@ -49,10 +50,12 @@ class Git:
     folder: Path | None = None
     protocols: str = "https:ssh"
     """What git may fetch from, after ``insteadOf``, as GIT_ALLOW_PROTOCOL has it."""
+    limits: Mapping[str, str] = field(default_factory=dict)
+    """Settings that keep it to what somebody else may have fetched (see :mod:`.git_hosts`)."""
 
     def command(self, words: Sequence[str]) -> list[str]:
         """The words to run: pure."""
-        options = [word for name, value in _OPTIONS.items() for word in ("-c", f"{name}={value}")]
+        options = [word for name, value in {**_OPTIONS, **self.limits}.items() for word in ("-c", f"{name}={value}")]
         place = [f"--git-dir={self.folder}"] if self.folder else []
         return ["git", *options, *place, *words]
 
@@ -76,12 +79,21 @@ class Git:
             ) from error
 
 
-def protocols_for(url: str, *, local: bool) -> str:
-    """What git may fetch a URL with, as GIT_ALLOW_PROTOCOL has it; ``local``: the person named a local path.
+def git_for(folder: Path | None, url: str, *, local: bool) -> Git:
+    """git on a repository that fetches from this URL; ``local``: the person named a local path.
 
-    What is allowed is judged on the URL as it is written; where the person's own insteadOf leads is theirs.
+    What is allowed is judged on the URL as it is written; where the person's own insteadOf leads is theirs. Where
+    somebody else named the URL, that is judged as well: SourceError for what is not allowed.
     """
     effective = Git().run("ls-remote", "--get-url", "--", url).stdout.strip()
+    limits = guarded(effective, os.environ)
+    if limits is not None:
+        return Git(folder, "https", limits)
+    return Git(folder, _protocols(url, effective, local=local))
+
+
+def _protocols(url: str, effective: str, *, local: bool) -> str:
+    """What git may fetch with, as GIT_ALLOW_PROTOCOL has it."""
     protocols = {"https", "ssh", *(["file"] if local else [])}
     if effective != url:
         protocols.add(urlsplit(effective).scheme or "file")

@@ -10,7 +10,7 @@ from pathlib import Path
 from buildkit.errors import CommitMissing, UsageError
 from buildkit.process import redact
 from buildkit.source.git import Checkout, fetch_commit
-from buildkit.source.git_command import Git, protocols_for, unreachable
+from buildkit.source.git_command import git_for, unreachable
 from buildkit.source.spec import FULL_COMMIT, GitSpec, checked_subdirectory, checked_url
 
 _ANSWER_SECONDS = 120.0
@@ -57,7 +57,7 @@ def parsed(text: str) -> tuple[GitSpec, str]:
 
 def list_refs(url: str, *, local: bool = False) -> dict[str, str]:
     """Commit by ref, with HEAD; of an annotated tag the commit is under ``refs/tags/NAME^{}``."""
-    git = Git(protocols=protocols_for(url, local=local))
+    git = git_for(None, url, local=local)
     answer = git.run("ls-remote", "--", url, check=False, timeout=_ANSWER_SECONDS)
     if answer.returncode != 0:
         raise unreachable(url, answer)

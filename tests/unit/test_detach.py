@@ -59,7 +59,7 @@ ENDS: list[tuple[Callable[..., int], str, int]] = [
 def test_one_that_ends_without_an_answer_is_a_failure(
     run: Callable[..., int], kind: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(detach, "_run", run)
+    monkeypatch.setattr(detach, "run_recorded", run)
     assert detach.build_detached(("sample",), OPTIONS) == code
     answer = json.loads(capsys.readouterr().out)
     ANSWER.validate_python(answer)
@@ -70,7 +70,7 @@ def test_one_that_ends_without_an_answer_is_a_failure(
 def test_people_are_told_that_it_was_killed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(detach, "_run", killed)
+    monkeypatch.setattr(detach, "run_recorded", killed)
     assert detach.build_detached(("sample",), {**OPTIONS, "as_json": False}) == 6
     first, *_ = capsys.readouterr().err.splitlines()
     assert first.startswith("error: the command of build ")
@@ -87,7 +87,7 @@ def test_what_no_cause_was_thought_of_for_is_answered_too(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(pipeline, "build", lambda *_, **__: ends())
-    assert detach._run("b1", "sample", OPTIONS) == code
+    assert detach.run_recorded("b1", "sample", OPTIONS) == code
     answer = json.loads(capsys.readouterr().out)
     ANSWER.validate_python(answer)
     assert (answer["build"], answer["error"]["kind"]) == ("b1", kind)

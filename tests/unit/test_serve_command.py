@@ -27,7 +27,10 @@ pytestmark = pytest.mark.usefixtures("empty_machine")
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        ((), 2, "the full service is not part of this version yet"),
+        (("--database", "postgresql://me:secret@db/x"), 2, "the list of processes would show it"),
+        (("--database", "mysql://db/x"), 3, "--database: it is a database of SQLite or PostgreSQL"),
+        (("--on-stop", "never"), 2, "keep"),
+        (("--host", "192.0.2.1", "--port", "0"), 10, "no address that can be listened on"),
         (("--index-only", "--tls-key", "key.pem"), 2, "--tls-cert"),
         (("--index-only", "--root-path", "wheels"), 2, "--root-path /wheels"),
         (("--index-only", "--root-path", "/a?b"), 2, "'/a?b' is no prefix of an address"),
@@ -51,11 +54,6 @@ pytestmark = pytest.mark.usefixtures("empty_machine")
 def test_what_is_refused(words: tuple[str, ...], code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", *words]) == code
     assert said in capsys.readouterr().err
-
-
-def test_the_next_step_of_the_full_service(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["serve"])
-    assert "cudabuild serve --index-only" in capsys.readouterr().err
 
 
 def test_a_missing_extra_names_the_line_that_installs_it(
