@@ -165,3 +165,12 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
+
+
+PUT_STEPS = (
+    "locked",
+    *(f"blob-{step}" for step in ("created", "written", "synced", "renamed", "durable")),
+    "family-marked",
+    *(f"entry-{step}" for step in ("created", "written", "synced", "renamed", "durable")),
+)
+"""The boundaries that a put passes, in order; what was put lasts from the last one on."""

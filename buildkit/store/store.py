@@ -290,12 +290,3 @@ class Store:
             with contextlib.suppress(FileNotFoundError):
                 if path.lstat().st_mtime < oldest:
                     path.unlink()
-
-
-PUT_STEPS = (
-    "locked",
-    *(f"blob-{step}" for step in ("created", "written", "synced", "renamed", "durable")),
-    "family-marked",
-    *(f"entry-{step}" for step in ("created", "written", "synced", "renamed", "durable")),
-)
-"""The boundaries that a put passes, in order; what was put lasts from the last one on."""

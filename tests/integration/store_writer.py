@@ -20,9 +20,10 @@ from typing import Any
 from buildkit.errors import StoreError
 from buildkit.store import in_use
 from buildkit.store.clearing import Clearing
+from buildkit.store.disk import PUT_STEPS
 from buildkit.store.model import Entry
 from buildkit.store.release import Release
-from buildkit.store.store import PUT_STEPS, Store
+from buildkit.store.store import Store
 
 Put = tuple[Path, Entry]
 

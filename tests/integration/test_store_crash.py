@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from buildkit.store import locks
+from buildkit.store.disk import PUT_STEPS
 from buildkit.store.model import Entry
-from buildkit.store.store import PUT_STEPS, Store
+from buildkit.store.store import Store
 
 WRITER = Path(__file__).with_name("store_writer.py")
 REPOSITORY = Path(__file__).parents[2]

@@ -345,8 +345,8 @@ def test_an_archive_whose_compressed_bytes_are_damaged(
     source: Store, here: Store, places: Places, tmp_path: Path, ending: str
 ) -> None:
     export(source, [], tmp_path / "good.tar", key=tmp_path / "none")
-    pack = {"gz": gzip.compress, "xz": lzma.compress}[ending]
-    data = bytearray(pack((tmp_path / "good.tar").read_bytes()))
+    whole = (tmp_path / "good.tar").read_bytes()
+    data = bytearray(gzip.compress(whole) if ending == "gz" else lzma.compress(whole))
     place = len(data) * 9 // 13  # among the wheels
     data[place : place + 64] = b"\xff" * 64
     (tmp_path / f"bad.tar.{ending}").write_bytes(data)

@@ -17,9 +17,9 @@ import pytest
 from buildkit.errors import DiskFull, NoSuchBuild, ReadOnlyCache, StoreError
 from buildkit.store import locks
 from buildkit.store.blobs import copy_hashing, file_sha256, reflink
-from buildkit.store.disk import cause_of, disk_causes
+from buildkit.store.disk import PUT_STEPS, cause_of, disk_causes
 from buildkit.store.model import DamagedEntry, Entry, ForeignEntry, differing_fields, parse_entry
-from buildkit.store.store import PUT_STEPS, Store
+from buildkit.store.store import Store
 
 FILENAME = "sample-1.0+pt2.13.cu130.sm120-cp311-cp311-linux_x86_64.whl"
 
