@@ -28,6 +28,7 @@ HEARTBEAT = 30.0
 REFRESH = 0.25
 """Seconds between two drawings of the live line."""
 
+
 def clock(seconds: float) -> str:
     """``0:07``, ``12:30``, ``1:02:03``."""
     minutes, rest = divmod(max(0, round(seconds)), 60)

@@ -14,7 +14,9 @@ LONGEST = 4000
 """Characters of a line that are shown."""
 
 _SGR = re.compile(r"\x1b\[([0-9;:]*)m")
-_OTHER = re.compile(r"\x1b(?:\[[0-9;:?<=>]*[ -/]*[@-ln-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[()][0-9A-Za-z]|[=>78cDEHMNOZ])")
+_OTHER = re.compile(
+    r"\x1b(?:\[[0-9;:?<=>]*[ -/]*[@-ln-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[()][0-9A-Za-z]|[=>78cDEHMNOZ])"
+)
 """Sequences that move the cursor, clear lines, set titles and links: a log has nothing for them to act on."""
 _FLAGS = {1: "b", 2: "d", 3: "i", 4: "u", 7: "v", 9: "s"}
 _OFF = {22: "bd", 23: "i", 24: "u", 27: "v", 29: "s"}

@@ -17,13 +17,15 @@ MOST_ROWS = 150
 MOST_BARS = 2500
 """Bars of all rows together, and of the overview."""
 _LONGEST_NAME = 200
+_END = 10
+"""Characters at the end of a name that are always shown: what tells generated files from each other stands there."""
 _SHORTEST = 0.05
 """Seconds in line below which nobody is said to have waited."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """``kind`` is ``run``, ``wait``, ``kill`` or ``fail``; ``x`` and ``width`` are percents."""
+    """``kind`` is ``run``, ``wait``, ``kill`` or ``fail``, with ``star`` for the longest; ``x``, ``width``: percents."""
 
     kind: str
     x: float
@@ -33,13 +35,25 @@ class Bar:
 
 @dataclass(frozen=True)
 class Row:
-    """One compilation. ``share`` is what it takes of the critical path."""
+    """One compilation."""
 
     name: str
     bars: tuple[Bar, ...]
-    unit: UnitTrace
     longest: bool
-    share: float
+
+    @property
+    def beginning(self) -> str:
+        """What of the file's name is cut where there is no room."""
+        return self._file[:-_END]
+
+    @property
+    def end(self) -> str:
+        """What of it is not."""
+        return self._file[-_END:]
+
+    @property
+    def _file(self) -> str:
+        return self.name.rpartition("/")[2] or self.name
 
 
 @dataclass(frozen=True)
@@ -58,7 +72,7 @@ def gantt_of(trace: Trace, summary: Summary, *, most: int = MOST_ROWS) -> Gantt:
     chosen = _chosen(trace.units, most)
     rows = tuple(_row(unit, summary, total) for unit in sorted(chosen, key=lambda unit: unit.order))
     left = len(trace.units) - len(rows)
-    return Gantt(rows, left + trace.left_out, tuple(_lanes(trace.units, total)) if left else ())
+    return Gantt(rows, left + trace.left_out, tuple(_lanes(trace.units, summary.longest, total)) if left else ())
 
 
 def _chosen(units: Sequence[UnitTrace], most: int) -> list[UnitTrace]:
@@ -78,8 +92,7 @@ def _extent(unit: UnitTrace) -> float:
 
 
 def _row(unit: UnitTrace, summary: Summary, total: float) -> Row:
-    share = summary.path.seconds_of(unit) / summary.path.seconds if summary.path.seconds else 0.0
-    return Row(_name(unit), tuple(_bars(unit, total)), unit, unit is summary.longest, share)
+    return Row(_name(unit), tuple(_bars(unit, total)), unit is summary.longest)
 
 
 def _name(unit: UnitTrace) -> str:
@@ -120,7 +133,7 @@ def _bar(kind: str, begin: float, end: float, total: float, title: str) -> Bar:
     return Bar(kind, round(x, 3), round(max(0.08, min(100.0 - x, 100 * (end - begin) / total)), 3), title)
 
 
-def _lanes(units: Sequence[UnitTrace], total: float) -> list[tuple[Bar, ...]]:
+def _lanes(units: Sequence[UnitTrace], longest: UnitTrace | None, total: float) -> list[tuple[Bar, ...]]:
     """The longest runs that there is room for, in as many lanes as ran at once."""
     runs = [
         (run.start, run.end if run.end is not None else max(total, run.start), unit, run)
@@ -132,5 +145,6 @@ def _lanes(units: Sequence[UnitTrace], total: float) -> list[tuple[Bar, ...]]:
     placed = lanes([(begin, end) for begin, end, _, _ in runs])
     found: list[list[Bar]] = [[] for _ in range(max(placed, default=-1) + 1)]
     for (begin, end, unit, run), lane in zip(runs, placed, strict=True):
-        found[lane].append(_bar(_kind(run), begin, end, total, f"{_name(unit)[:60]}: {duration(end - begin)}"))
+        kind = f"{_kind(run)} star" if unit is longest else _kind(run)
+        found[lane].append(_bar(kind, begin, end, total, f"{_name(unit)[:60]}: {duration(end - begin)}"))
     return [tuple(lane) for lane in found]

@@ -34,7 +34,11 @@ def gather(text: str, store: Store, *, wheels: Path) -> BuildView:
 
     ``wheels`` is the folder in which wheels are handed out.
     """
-    recorded = find_recorded(text, store)
+    return gather_recorded(find_recorded(text, store), store, wheels=wheels)
+
+
+def gather_recorded(recorded: Recorded, store: Store, *, wheels: Path) -> BuildView:
+    """The same of a build that was found already."""
     answer = _answer(recorded)
     entry = _entry(recorded, store, answer)
     plan = _plan(answer, entry)

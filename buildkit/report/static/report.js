@@ -25,6 +25,8 @@
     return hours ? hours + ":" + text.padStart(5, "0") : text;
   }
 
+  var powers = Array.from({ length: 50 }, function (_, power) { return Math.pow(2, power); });
+
   function draw(place) {
     var source = document.getElementById(place.dataset.plot);
     if (!source || typeof uPlot === "undefined") return;
@@ -43,7 +45,7 @@
     return new uPlot({
       width: Math.max(280, place.clientWidth), height: 240,
       scales: { x: { time: false, range: [0, Math.max(data.seconds, 0.1)] }, y: { range: [0, Math.max(data.top * 1.08, 1)] } },
-      axes: [axis(clock), axis(size, { size: 80 })],
+      axes: [axis(clock), axis(size, { size: 80, incrs: powers })],
       series: [
         { label: "time", value: function (_, value) { return clock(value); } },
         series("compilations", "line-units", { fill: colour("line-units") + "33", show: data.units[0].length > 0 }),
@@ -114,8 +116,16 @@
 
   // In the log alone: the page stays where it is.
   function show(log, line) {
-    var top = line.offsetTop - log.offsetTop;
+    var top = line.offsetTop;
     if (top < log.scrollTop || top > log.scrollTop + log.clientHeight - 40) log.scrollTop = top - log.clientHeight / 3;
+  }
+
+  // Of many compilations the longest is in sight.
+  function longest() {
+    all(".gantt li.longest").forEach(function (row) {
+      var box = row.closest(".scroll");
+      if (box && box.scrollTop === 0) box.scrollTop = Math.max(0, row.offsetTop - box.clientHeight / 2);
+    });
   }
 
   function permalink() {
@@ -147,6 +157,7 @@
   function begin(root) {
     reveal();
     plots();
+    longest();
     all("form[data-search]", root).forEach(function (form) { if (!form.ready) { form.ready = true; search(form); } });
   }
 
