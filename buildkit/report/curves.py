@@ -27,21 +27,20 @@ def curves_of(trace: Trace, summary: Summary) -> Curves | None:
     """The curves; None where nothing was measured."""
     if not trace.memory and not trace.tree:
         return None
-    units = [[point.at for point in trace.memory], [point.units for point in trace.memory]]
-    tree = [[point.at for point in trace.tree], [point.memory for point in trace.tree]]
-    budget = [units[0], [point.budget for point in trace.memory]]
+    times, held = [point.at for point in trace.memory], [point.units for point in trace.memory]
+    marks, budgets = times, [point.budget for point in trace.memory]
     if not trace.memory and trace.planned:
-        budget = [[0.0, trace.seconds], [trace.planned, trace.planned]]
-    held = [*units[1], *tree[1], summary.peak if trace.admitted else 0]
-    peak = max(held, default=0)
-    least = min(budget[1], default=0)
+        marks, budgets = [0.0, trace.seconds], [trace.planned, trace.planned]
+    tree = [point.memory for point in trace.tree]
+    peak = max([*held, *tree, summary.peak if trace.admitted else 0])
+    least = min(budgets, default=0)
     in_sight = 0 < least <= 4 * peak  # one far above would leave the curve no room
     data = {
         "seconds": trace.seconds,
-        "units": units,
-        "budget": budget if in_sight else [[], []],
-        "tree": tree,
-        "top": max([peak, *(value for value in budget[1] if in_sight and value <= 4 * peak)]),
+        "units": [times, held],
+        "budget": [marks, budgets] if in_sight else [[], []],
+        "tree": [[point.at for point in trace.tree], tree],
+        "top": max([peak, *(value for value in budgets if in_sight and value <= 4 * peak)]),
     }
     return Curves(data, _words(trace, summary, least, in_sight=in_sight), _rows(trace))
 

@@ -25,7 +25,7 @@ _SHORTEST = 0.05
 
 @dataclass(frozen=True)
 class Bar:
-    """``kind`` is ``run``, ``wait``, ``kill`` or ``fail``, with ``star`` for the longest; ``x``, ``width``: percents."""
+    """``kind`` is ``run``, ``wait``, ``kill`` or ``fail``, with ``star`` for the longest; places in percents."""
 
     kind: str
     x: float
