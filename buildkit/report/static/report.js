@@ -31,8 +31,12 @@
     var source = document.getElementById(place.dataset.plot);
     if (!source || typeof uPlot === "undefined") return;
     var data = JSON.parse(source.textContent);
-    var tables = [data.units, data.budget, data.tree].map(function (one) { return one[0].length ? one : [[0], [null]]; });
-    var joined = uPlot.join(tables);
+    var curves = [
+      [data.units, series("compilations", "line-units", { fill: colour("line-units") + "33" })],
+      [data.budget, series("budget", "line-budget", { dash: [6, 4] })],
+      [data.tree, series("all processes", "line-tree")],
+    ].filter(function (one) { return one[0][0].length; });
+    if (!curves.length) return;
     function series(label, name, more) {
       return Object.assign({ label: label, stroke: colour(name), width: 2, spanGaps: true, points: { show: false },
         value: function (_, value) { return size(value); } }, more);
@@ -46,13 +50,8 @@
       width: Math.max(280, place.clientWidth), height: 240,
       scales: { x: { time: false, range: [0, Math.max(data.seconds, 0.1)] }, y: { range: [0, Math.max(data.top * 1.08, 1)] } },
       axes: [axis(clock), axis(size, { size: 80, incrs: powers })],
-      series: [
-        { label: "time", value: function (_, value) { return clock(value); } },
-        series("compilations", "line-units", { fill: colour("line-units") + "33", show: data.units[0].length > 0 }),
-        series("budget", "line-budget", { dash: [6, 4], show: data.budget[0].length > 0 }),
-        series("all processes", "line-tree"),
-      ],
-    }, joined, place);
+      series: [{ label: "time", value: function (_, value) { return clock(value); } }].concat(curves.map(function (one) { return one[1]; })),
+    }, uPlot.join(curves.map(function (one) { return one[0]; })), place);
   }
 
   function plots() {
