@@ -19,7 +19,7 @@ from buildkit.report.excerpt import read_excerpt
 from buildkit.report.text import printable, shortened
 from buildkit.report.view import BuildView, Change, CopyLine, Excerpt, Since, Wheel
 from buildkit.store.builds import BuildRecord, BuildRecords
-from buildkit.store.model import DamagedEntry, Entry, ForeignEntry, parse_entry
+from buildkit.store.model import DamagedEntry, Entry, ForeignEntry, is_name, parse_entry
 from buildkit.store.store import Store
 from buildkit.store.traces import Traces
 from buildkit.verify.verdict import Verdict, read_verdict, stored_grade
@@ -51,7 +51,7 @@ def gather_recorded(recorded: Recorded, store: Store, *, wheels: Path) -> BuildV
         status=recorded.status,
         started=recorded.started,
         version=printable(str(answer.get("version") or (entry.version if entry else ""))),
-        key=recorded.key or str(answer.get("key") or ""),
+        key=recorded.key or _key(answer),
         finished=recorded.finished,
         seconds=_seconds(recorded, answer, entry),
         cause=recorded.cause or "",
@@ -60,11 +60,11 @@ def gather_recorded(recorded: Recorded, store: Store, *, wheels: Path) -> BuildV
         inputs=tuple(changes.flat(entry.inputs)) if entry else (),
         diagnosis=diagnosis_of(recorded.status, recorded.cause or "", _error(answer), log),
         trace=recorded.trace,
-        no_trace=_no_trace(recorded),
+        no_trace=_no_trace(recorded, answer),
         verdict=verdict,
         wheel=wheel,
         since=_since(recorded, plan, entry, store),
-        lines=tuple(_lines(wheel, recorded)),
+        lines=tuple(_lines(wheel, recorded, recorded.key or _key(answer))),
         log=log,
     )
 
@@ -77,8 +77,13 @@ def _answer(recorded: Recorded) -> Answer:
     with contextlib.suppress(OSError, ValueError, RecursionError):
         if path.stat().st_size <= _LARGEST_ANSWER:
             value = json.loads(path.read_text(encoding="utf-8"))
-            return value if isinstance(value, dict) and value.get("build") == recorded.build else {}
+            return value if isinstance(value, dict) and _is_of(value, recorded) else {}
     return {}
+
+
+def _is_of(answer: Answer, recorded: Recorded) -> bool:
+    """Whether it is this build's. What came from the store is told with the id of the build that made it."""
+    return answer.get("build") == recorded.build or answer.get("cache") == "hit"
 
 
 def _error(answer: Answer) -> Answer | None:
@@ -88,9 +93,14 @@ def _error(answer: Answer) -> Answer | None:
 
 def _entry(recorded: Recorded, store: Store, answer: Answer) -> Entry | None:
     """The entry of the build's key, if this build made it or was served it."""
-    entry = _read_entry(recorded.key, store)
+    entry = _read_entry(recorded.key or _key(answer), store)
     served = recorded.status == "succeeded" or bool(answer.get("wheel"))
     return entry if entry is not None and (served or entry.build == recorded.build) else None
+
+
+def _key(answer: Answer) -> str:
+    key = answer.get("key")
+    return key if isinstance(key, str) and is_name(key) else ""
 
 
 def _read_entry(key: str | None, store: Store) -> Entry | None:
@@ -159,9 +169,11 @@ def _asked(plan: Mapping[str, Any], answer: Answer, entry: Entry | None) -> Iter
         yield "note", printable(shortened(str(note), 300))
 
 
-def _no_trace(recorded: Recorded) -> str:
+def _no_trace(recorded: Recorded, answer: Answer) -> str:
     if recorded.trace is not None:
         return ""
+    if answer.get("cache") == "hit":
+        return "The store had it: nothing was compiled."
     if recorded.damaged:
         return "Its trace cannot be read: it is damaged, or another version of cudabuild wrote it."
     if recorded.status == "running":
@@ -198,9 +210,9 @@ def _trace(build: str, store: Store) -> Trace | None:
     return None
 
 
-def _lines(wheel: Wheel | None, recorded: Recorded) -> Iterator[CopyLine]:
+def _lines(wheel: Wheel | None, recorded: Recorded, key: str) -> Iterator[CopyLine]:
     if wheel is not None:
-        path = shlex.quote(wheel.path) if wheel.path else f'"$(cudabuild cache path {(recorded.key or "")[:16]})"'
+        path = shlex.quote(wheel.path) if wheel.path else f'"$(cudabuild cache path {key[:16]})"'
         yield CopyLine("pip", f"python -m pip install {path}")
         yield CopyLine("uv", f"uv pip install {path}")
         name = shlex.quote(wheel.filename)

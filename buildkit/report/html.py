@@ -80,12 +80,20 @@ def environment(*folders: Path) -> Environment:
         loader=FileSystemLoader([*folders, TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     made.filters.update(size=format_size, duration=duration, moment=moment, printable=printable, short=shortened)
     made.tests["log_line"] = lambda value: isinstance(value, LogLine)
     return made
+
+
+def _visible(value: Any) -> Any:
+    """Whatever a template shows: of a text every line with its control characters visible."""
+    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
+        return value
+    return "\n".join(map(printable, value.split("\n")))
 
 
 def moment(text: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import mimetypes
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +19,11 @@ from buildkit.diagnose.shown import hint_of
 from buildkit.errors import CudabuildError, UsageError
 from buildkit.report.html import STATIC as REPORT_STATIC
 from buildkit.report.html import environment
+from buildkit.service.access import Who
 from buildkit.service.answers import ENDED, BuildRequest
 from buildkit.service.pages_data import KNOWN_GRADES, STATUSES, Filter
 from buildkit.service.pages_desk import Desk
+from buildkit.service.problems import status_of
 
 TEMPLATES = Path(__file__).parent / "templates"
 STATIC = Path(__file__).parent / "static"
@@ -44,7 +47,7 @@ _FILES = {
 }
 _LONGEST_FIELD = 2000
 """Characters of a form's field."""
-_NOT_HERE = {"no-such-build", "unknown-recipe"}
+LOG = logging.getLogger("cudabuild.service")
 
 
 def routes(desk: Desk) -> list[BaseRoute]:
@@ -100,14 +103,14 @@ class Pages:
         """A form that was sent: to the build's page, or back to the form with what is wrong."""
         async with request.form(max_files=0, max_fields=20) as sent:
             given = {name: _field(value) for name, value in sent.items() if isinstance(value, str)}
-        who = str(getattr(request.state, "who", "local"))
+        who: Who = request.state.who
         try:
             wanted = request_of(given)
-            answer, _ = await anyio.to_thread.run_sync(lambda: self.desk.service.submit(wanted, who=who))
+            answer, _ = await anyio.to_thread.run_sync(lambda: self.desk.service.submit(wanted, who=who.name))
         except CudabuildError as error:
             wrong = f"{error.message}. {hint_of(error)}"
             return await self._page(
-                request, "submit.html", lambda: {**self.desk.form(), "given": given, "wrong": wrong}, status=400
+                request, "submit.html", lambda: {**self.desk.form(), "given": given, "wrong": wrong}, status=status_of(error)
             )
         return RedirectResponse(_url(request, f"/builds/{answer.id}"), 303)
 
@@ -188,7 +191,10 @@ class Pages:
 
     @staticmethod
     def _failed(request: Request, error: CudabuildError) -> Response:
-        status = 404 if error.kind in _NOT_HERE else 400 if error.exit_code == UsageError.exit_code else 409
+        status = status_of(error)
+        if status >= 500:
+            LOG.error("%s %r: %s (%s)", request.method, request.url.path, error.message, error.evidence)
+            error = CudabuildError("the service's database or store cannot be used just now; its log says why")
         text = _draw(request, "problem.html", {"error": error, "hint": hint_of(error)})
         return Response(text, status_code=status, headers=_HEADERS, media_type="text/html")
 
