@@ -19,6 +19,8 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from buildkit.errors import NoSuchBuild
+from buildkit.index.tokens import Tokens
+from buildkit.service.access import Gate, Policy
 from buildkit.service.answers import (
     BuildAnswer,
     BuildList,
@@ -109,8 +111,8 @@ class Lists:
         return WorkerList(workers=[], queued=len(queued), running=0)
 
 
-def application(lists: Lists, root: Path) -> Starlette:
-    """The pages, and a log's events as the API sends them."""
+def application(lists: Lists, root: Path) -> Gate:
+    """The pages, and a log's events as the API sends them; inside the gate of the service."""
 
     async def events(request: Request) -> Response:
         identifier = request.path_params["id"]
@@ -134,11 +136,12 @@ def application(lists: Lists, root: Path) -> Starlette:
 
     desk = Desk(lists, Store(root / "store"), root / "wheels")
     api = [Route("/api/v1/builds/{id}/events", events), Route("/api/v1/builds/{id}/log", log)]
-    return Starlette(routes=[*routes(desk), *api])
+    policy = Policy(tokens=Tokens(None), guarded=frozenset(), hosts=frozenset({"127.0.0.1", "testserver"}))
+    return Gate(Starlette(routes=[*routes(desk), *api]), policy)
 
 
 @contextlib.contextmanager
-def served(app: Starlette) -> Iterator[str]:
+def served(app: Gate) -> Iterator[str]:
     """A real server; gives its URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1))
