@@ -96,7 +96,9 @@ class Pages:
 
     async def form(self, request: Request) -> Response:
         """The form that asks for a build."""
-        given = {name: _field(value) for name, value in request.query_params.items() if name in BuildRequest.model_fields}
+        given = {
+            name: _field(value) for name, value in request.query_params.items() if name in BuildRequest.model_fields
+        }
         return await self._page(request, "submit.html", lambda: {**self.desk.form(), "given": given, "wrong": ""})
 
     async def submit(self, request: Request) -> Response:
@@ -110,7 +112,10 @@ class Pages:
         except CudabuildError as error:
             wrong = f"{error.message}. {hint_of(error)}"
             return await self._page(
-                request, "submit.html", lambda: {**self.desk.form(), "given": given, "wrong": wrong}, status=status_of(error)
+                request,
+                "submit.html",
+                lambda: {**self.desk.form(), "given": given, "wrong": wrong},
+                status=status_of(error),
             )
         return RedirectResponse(_url(request, f"/builds/{answer.id}"), 303)
 

@@ -69,9 +69,7 @@ class Desk:
 
     def listed(self, *, recipe: str, status: str, after: str) -> dict[str, Any]:
         """Builds, newest first, a page of them."""
-        found = self.service.builds(
-            recipe=recipe or None, status=status or None, limit=LISTED, after=after or None
-        )
+        found = self.service.builds(recipe=recipe or None, status=status or None, limit=LISTED, after=after or None)
         return {"list": found, "recipe": recipe, "status": status}
 
     def form(self) -> dict[str, Any]:

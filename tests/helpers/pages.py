@@ -19,7 +19,7 @@ CORPUS = (
     "</script><script>document.title='owned'</script>",
     "</style><img src=x onerror=\"document.title='owned'\">",
     "<svg onload=\"document.title='owned'\">",
-    "\"><b onmouseover=\"document.title='owned'\">",
+    '"><b onmouseover="document.title=\'owned\'">',
     "' onfocus='document.title=1' autofocus='",
     "javascript:document.title='owned'",
     "{{ 7 * 7 }} {% raw %} ${7*7}",
@@ -102,7 +102,11 @@ def view(**changes: Any) -> BuildView:
 
 def failed_view(**changes: Any) -> BuildView:
     """A build that failed, with its diagnosis."""
-    log = ("build        2 at a time", "k.cu:12: \x1b[1;31mfatal error:\x1b[0m here.h: No such file or directory", "end")
+    log = (
+        "build        2 at a time",
+        "k.cu:12: \x1b[1;31mfatal error:\x1b[0m here.h: No such file or directory",
+        "end",
+    )
     why = Diagnosis(
         "the header here.h is missing", "missing-headers", (Shown("k.cu:12: fatal error: here.h", 2),),
         "cudabuild toolkit install 13.0", ("https://docs.example/headers",), ("a consequence (line 3)",),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,17 +67,20 @@ def page(browser: Browser) -> Iterator[Page]:
         said: list[str] = []
         page.on("console", lambda message: said.append(f"{page.url}: {message.text}"))
         page.on("pageerror", lambda error: said.append(str(error)))
+        refused = "the server responded with a status of 422"  # a form that comes back: the browser's own words
         asked: set[str] = set()
         page.on("request", lambda request: asked.add(request.url.split("/")[2] if "://" in request.url else "data"))
         yield page
-        assert said == []
+        assert [one for one in said if refused not in one] == []
         assert len(asked - {"data"}) == 1
 
 
 def violations(page: Page) -> list[str]:
     """What axe finds that is serious."""
     found = Axe().run(page).response["violations"]
-    return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found if one["impact"] in {"serious", "critical"}]
+    return [
+        f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found if one["impact"] in {"serious", "critical"}
+    ]
 
 
 # A real server, real builds
@@ -213,13 +215,12 @@ def test_a_form_with_something_wrong_comes_back_with_it(page: Page, server: str)
     page.goto(f"{server}ui/submit")
     page.get_by_label("Recipe").fill("-x")
     page.get_by_label("Targets").fill("12.0")
-    wrong: list[str] = []
     with page.expect_response(lambda response: response.request.method == "POST") as answered:
         page.get_by_role("button", name="Build it").click()
     assert answered.value.status == 422
     expect(page.get_by_role("alert")).to_contain_text("recipe")
     expect(page.get_by_label("Targets")).to_have_value("12.0")
-    assert violations(page) == wrong
+    assert violations(page) == []
 
 
 # What a real server is seldom in
@@ -253,7 +254,8 @@ def test_lines_that_come_live_look_as_they_do_afterwards(page: Page, lists: List
     lists.log = [*(f"{line}\n" for line in CORPUS), "the last has ", "no end"]
     with served(application(lists, tmp_path)) as url:
         page.goto(f"{url}/ui/builds/live")
-        expect(page.locator("#log > div")).to_have_count(len(CORPUS) + 1)
+        lines = "".join(lists.log).split("\n")
+        expect(page.locator("#log > div")).to_have_count(len(lines))
         expect(page.locator("#log > div").last).to_contain_text("the last has no end")
         script = "line => window.cudabuildLog.pieces(line)"
         for line in (*CORPUS, "\x1b[1;3;4mx\x1b[22;23my\x1b[0mz", "\x1b[97;104mq\x1b[39;49mr", "x" * 5000):
