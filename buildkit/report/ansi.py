@@ -1,6 +1,6 @@
 """A line of a log with its colours, for a page (pure): pieces of text with class names, nothing that is obeyed.
 
-``buildkit/service/static/live.js`` does the same for lines that come while the page is open; a test holds the two together.
+``service/static/live.js`` does the same for lines that come while the page is open; a test holds them together.
 """
 
 from __future__ import annotations

@@ -78,6 +78,7 @@ class Lists:
     def builds(
         self, *, recipe: str | None = None, status: str | None = None, limit: int = 50, after: str | None = None
     ) -> BuildList:
+        assert after is None, "these lists have one page"
         found = [one for one in self.every if recipe in (None, one.recipe) and status in (None, one.status)]
         return BuildList(builds=found[:limit], next=None)
 

@@ -125,7 +125,8 @@ def server(
 ) -> Iterator[str]:
     """`cudabuild serve` with one slot and a queue of its own; gives its URL."""
     folder = tmp_path_factory.mktemp("server")
-    command = [str(console_script), "serve", "--port", "0", "--recipes", str(recipes), "--slots", "1", "--on-stop", "end",
+    command = [str(console_script), "serve", "--port", "0", "--recipes", str(recipes), "--slots", "1",
+               "--on-stop", "end",
                "--database", f"sqlite:///{folder / 'queue.db'}", "--log-format", "text"]  # fmt: skip
     environment = clean_environment({"CUDABUILD_CACHE": str(cache), "VIRTUAL_ENV": str(plain_environment)})
     with (folder / "said").open("wb") as said:

@@ -43,7 +43,8 @@ def cell(variant: str, grade: str | None = "imported", **changes: Any) -> CellAn
 MATRIX = MatrixAnswer(
     variants=["cpu", "cu126", "cu130"],
     rows=[
-        MatrixRow(recipe="fast", cells=[cell("cpu", "built"), cell("cu130", "executed", build="b", status="succeeded")]),
+        MatrixRow(recipe="fast", cells=[cell("cpu", "built"),
+                                        cell("cu130", "executed", build="b", status="succeeded")]),
         MatrixRow(recipe="slow", cells=[cell("cu126", build="c", status="failed", error="timeout", step="build"),
                                         cell("cu130", None, build="d", status="queued")]),
     ],
@@ -133,7 +134,8 @@ def test_the_queue_is_estimated_by_what_builds_usually_take() -> None:
     assert usual == {"fast": 60.0}
     running = [build_answer("r", status="running", seconds=20.0)]
     queued = [build_answer("q2", status="queued", position=2, recipe="new"),
-              build_answer("q1", status="queued", position=1), build_answer("q3", status="queued", position=3)]  # fmt: skip
+              build_answer("q1", status="queued", position=1),
+              build_answer("q3", status="queued", position=3)]  # fmt: skip
     assert [(one.answer.id, one.begins, one.takes) for one in waiting_line(queued, running, usual, 1)] == [
         ("q1", 40.0, 60.0), ("q2", 100.0, None), ("q3", None, 60.0),
     ]  # fmt: skip
@@ -142,7 +144,8 @@ def test_the_queue_is_estimated_by_what_builds_usually_take() -> None:
 
 def test_hits_and_what_they_saved() -> None:
     every = [build_answer("a", cache="hit", key="k", seconds=1.0), build_answer("b", cache="miss", seconds=90.0),
-             build_answer("c", **failed("x", "y")), build_answer("d", cache="hit", key="gone", seconds=1.0)]  # fmt: skip
+             build_answer("c", **failed("x", "y")),
+             build_answer("d", cache="hit", key="gone", seconds=1.0)]  # fmt: skip
     found = hits_of(every, {"k": 91.0})
     assert (found.builds, found.hits, found.saved) == (3, 2, 90.0)
 
@@ -200,7 +203,8 @@ def get(lists: Lists, tmp_path: Path) -> Get:
         ("/ui/?recipe=none", 200, "Nothing fits this filter"), ("/ui/builds", 200, "ended"),
         ("/ui/builds?status=failed", 200, "No build fits"), ("/ui/builds/live", 200, "data-events"),
         ("/ui/builds/ended", 200, "Keep this page"), ("/ui/builds/none", 404, "no build none is known here"),
-        ("/ui/builds/%3Cscript%3E", 404, "no build &lt;script&gt; is known"), ("/ui/submit?recipe=fast", 200, 'value="fast"'),
+        ("/ui/builds/%3Cscript%3E", 404, "no build &lt;script&gt; is known"),
+        ("/ui/submit?recipe=fast", 200, 'value="fast"'),
         ("/ui/machine", 200, "Running now"), ("/ui/static/live.js", 200, "EventSource"),
         ("/ui/static/htmx.LICENSE", 404, ""), ("/ui/static/..%2Fpages.py", 404, ""),
     ],

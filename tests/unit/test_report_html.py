@@ -269,7 +269,8 @@ def store(tmp_path: Path) -> Store:
     log.write_text("build        2\nk.cu:12: fatal error: here.h: No such file or directory\nninja: build stopped\n")
     answer = {"build": "b2", "version": "2.0", "plan": {"torch": "2.13.0+cu130", "jobs": 2}, "error": {
         "kind": "build-failed", "message": "the header here.h is missing", "hint": "look for it",
-        "evidence": "k.cu:12: fatal error: here.h: No such file or directory", "exit_code": 6, "rule": None}}  # fmt: skip
+        "evidence": "k.cu:12: fatal error: here.h: No such file or directory", "exit_code": 6,
+        "rule": None}}  # fmt: skip
     log.with_suffix(".json").write_text(json.dumps(answer))
     records.write(base.model_copy(update={"id": "b2", "key": "c" * 64, "started": "2026-11-21T07:00:00Z",
         "status": "failed", "error": "build-failed", "log": str(log), "finished": "2026-11-21T07:00:05Z"}))  # fmt: skip
