@@ -191,7 +191,8 @@ def get(lists: Lists, tmp_path: Path) -> Get:
     async def once(path: str, method: str, **more: Any) -> httpx2.Response:
         transport = httpx2.ASGITransport(app=app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://testserver") as client:
-            return await client.request(method, path, **more)
+            response: httpx2.Response = await client.request(method, path, **more)
+            return response
 
     return lambda path, method="GET", **more: asyncio.run(once(path, method, **more))
 
