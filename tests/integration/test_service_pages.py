@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from page_service import Lists, application, build_answer, failed, served
-from pages import CORPUS, chromium
+from pages import CORPUS, chromium, some_units
 from playwright.sync_api import Browser, Page, expect
 
 from buildkit.report.ansi import pieces
 from buildkit.service.answers import CellAnswer, MatrixAnswer, MatrixRow
+from buildkit.store.builds import BuildRecord, BuildRecords
+from buildkit.store.store import Store
+from buildkit.store.traces import Traces
 from tests.integration.conftest import clean_environment
 
 pytestmark = pytest.mark.integration
@@ -38,9 +41,9 @@ torch = false
 imports = ["{module}._one"]
 """
 SETUP = """
-import os, time
+import os, sys, time
 from setuptools import Extension, setup
-while not os.path.exists({latch!r}):
+while "bdist_wheel" in sys.argv and not os.path.exists({latch!r}):
     time.sleep(0.05)
 print("\\033[1;32mgreen\\033[0m <b>not bold</b>", flush=True)
 modules = [Extension("{module}._" + name, [name + ".c"]) for name in ("one", "two")]
@@ -263,6 +266,29 @@ def test_lines_that_come_live_look_as_they_do_afterwards(page: Page, lists: List
             assert [tuple(piece) for piece in page.evaluate(script, line)] == pieces(line), line
         lists.replace("live", status="succeeded", ended="2026-11-21T06:02:00Z")
         expect(page.get_by_role("link", name="Keep this page as a file")).to_be_visible(timeout=SOON)
+
+
+def test_what_a_person_has_opened_stays_open(page: Page, lists: Lists, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    running = BuildRecord(id="b1", recipe="fast", started="2026-11-21T06:00:00Z", status="running")
+    BuildRecords(store.root).write(running)
+    Traces(store.root).write("b1", some_units().as_bytes())
+    lists.replace("live", build="b1")
+    with served(application(lists, tmp_path)) as url:
+        page.goto(f"{url}/ui/builds/live")
+        figures = page.get_by_text("The 4 longest in figures")
+        figures.click()
+        part = "#curves"
+        with page.expect_response(re.compile("curves")):
+            page.evaluate("part => htmx.ajax('GET', document.querySelector(part).getAttribute('hx-get'), part)", part)
+        expect(page.locator("#curves details[open] table")).to_be_visible()
+        figures.click()
+        page.get_by_label("Search the log").focus()
+        page.locator("#curves .names").evaluate("names => names.classList.add('old')")
+        with page.expect_response(re.compile("curves")):
+            page.evaluate("part => htmx.ajax('GET', document.querySelector(part).getAttribute('hx-get'), part)", part)
+        expect(page.locator("#curves .names.old")).to_have_count(0)
+        lists.replace("live", status="succeeded", ended="2026-11-21T06:02:00Z")
 
 
 def test_pages_work_without_script(browser: Browser, lists: Lists, tmp_path: Path) -> None:

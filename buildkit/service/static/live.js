@@ -122,6 +122,13 @@
     window.addEventListener("pagehide", function () { events.close(); });
   }
 
+  // What a person has opened, or has the keyboard in, is left as it is until they are done with it.
+  document.addEventListener("htmx:beforeSwap", function (event) {
+    var place = event.detail.target;
+    if (event.detail.requestConfig.verb !== "get" || !place.hasAttribute("hx-trigger")) return;
+    if (place.querySelector("details[open]") || place.contains(document.activeElement)) event.detail.shouldSwap = false;
+  });
+
   window.cudabuildLog = { pieces: pieces };
   document.querySelectorAll("[data-events]").forEach(follow);
 })();
