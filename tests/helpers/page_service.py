@@ -112,8 +112,9 @@ class Lists:
         return WorkerList(workers=[], queued=len(queued), running=0)
 
 
-def application(lists: Lists, root: Path) -> Gate:
-    """The pages, and a log's events as the API sends them; inside the gate of the service."""
+def application(lists: Lists, root: Path, *, tokens: Path | None = None) -> Gate:
+    """The pages, and a log's events as the API sends them; inside the gate of the service, which asks for ``tokens``
+    of this file, where there is one."""
 
     async def events(request: Request) -> Response:
         identifier = request.path_params["id"]
@@ -137,7 +138,11 @@ def application(lists: Lists, root: Path) -> Gate:
 
     desk = Desk(lists, Store(root / "store"), root / "wheels")
     api = [Route("/api/v1/builds/{id}/events", events), Route("/api/v1/builds/{id}/log", log)]
-    policy = Policy(tokens=Tokens(None), guarded=frozenset(), hosts=frozenset({"127.0.0.1", "testserver"}))
+    policy = Policy(
+        tokens=Tokens(tokens),
+        guarded=frozenset({"read", "build"}) if tokens is not None else frozenset(),
+        hosts=frozenset({"127.0.0.1", "testserver"}),
+    )
     return Gate(Starlette(routes=[*routes(desk), *api]), policy)
 
 

@@ -15,6 +15,7 @@ from page_service import Lists, application, build_answer, failed, served
 from pages import CORPUS, chromium, some_units
 from playwright.sync_api import Browser, Page, expect
 
+from buildkit.index.tokens import new_token
 from buildkit.report.ansi import pieces
 from buildkit.service.answers import CellAnswer, MatrixAnswer, MatrixRow
 from buildkit.store.builds import BuildRecord, BuildRecords
@@ -304,6 +305,27 @@ def test_pages_work_without_script(browser: Browser, lists: Lists, tmp_path: Pat
         page.get_by_label("Newest build").select_option("succeeded")
         page.get_by_role("button", name="Filter").click()
         expect(page.locator("#matrix")).to_contain_text("Nothing fits this filter")
+
+
+def test_a_token_is_a_browsers_password(browser: Browser, lists: Lists, tmp_path: Path) -> None:
+    file = tmp_path / "tokens.json"
+    reader, team = new_token(file, "reader", ["read"]), new_token(file, "team", ["read", "build"])
+    lists.log = ["a line\n"]
+    with served(application(lists, tmp_path, tokens=file)) as url:
+        with browser.new_context() as nobody:
+            assert nobody.request.get(f"{url}/ui/").status == 401
+        for secret, status in ((reader, 403), (team, 303)):
+            with browser.new_context(http_credentials={"username": "me", "password": secret}) as context:
+                page = context.new_page()
+                page.goto(f"{url}/ui/builds/live")
+                expect(page.locator("#log")).to_contain_text("a line")
+                page.goto(f"{url}/ui/submit")
+                page.get_by_label("Recipe").fill("fast")
+                with page.expect_response(lambda response: response.request.method == "POST") as sent:
+                    page.get_by_role("button", name="Build it").click()
+                assert sent.value.status == status
+        assert lists.every[0].by == "team"
+        lists.replace("live", status="succeeded", ended="2026-11-21T06:02:00Z")
 
 
 def test_there_is_nothing_to_read_from_a_page_of_another_site(browser: Browser, server: str, tmp_path: Path) -> None:
