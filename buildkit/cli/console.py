@@ -10,43 +10,23 @@ import contextlib
 import os
 import sys
 import time
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from buildkit.recipe.quantities import format_size
+from buildkit.report.text import printable
 
 if TYPE_CHECKING:
     from rich.live import Live
+
+__all__ = ["ConsoleReporter", "clock", "of_budget", "printable", "time_left"]
 
 HEARTBEAT = 30.0
 """Seconds after which a build without a terminal says that it is alive."""
 REFRESH = 0.25
 """Seconds between two drawings of the live line."""
-
-_UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-"""Categories that could move the cursor, turn the direction of writing, hide text or not be encodable."""
-
-
-def printable(text: str) -> str:
-    """The text with every control character shown instead of obeyed (``\\x1b``, ``\\u202e``); tabs become blanks.
-
-    Escape sequences, C0 and C1 controls, line ends, directions of writing, invisible characters and lone
-    surrogates. What comes out is one line.
-    """
-    text = text.expandtabs()
-    if text.isprintable():
-        return text
-    return "".join(_escaped(c) if unicodedata.category(c) in _UNSAFE else c for c in text)
-
-
-def _escaped(character: str) -> str:
-    number = ord(character)
-    if number < 0x100:
-        return f"\\x{number:02x}"
-    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
 def clock(seconds: float) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from buildkit.cli.console import printable
 from buildkit.cli.output import answer, say
-from buildkit.cli.results import evidence_line
+from buildkit.report.text import evidence_line
 from buildkit.verify.installed import worst
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from buildkit.progress import Silent
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from buildkit.build.context import Context
     from buildkit.build.recorded import Recorded
     from buildkit.guard.trace import Trace
     from buildkit.report.canvas import Line
@@ -35,6 +36,7 @@ WIDEST = 1000
         "cudabuild report last",
         "cudabuild report diso --units 100",
         "cudabuild report 20261121-3f2a --trace build.json",
+        "cudabuild report last --html build.html",
     ),
 )
 @click.argument("build", default="last")
@@ -42,18 +44,25 @@ WIDEST = 1000
     "--trace", "trace_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
     help="Write the trace for Perfetto or chrome://tracing.",
 )  # fmt: skip
+@click.option(
+    "--html", "html_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    help="Write a page that opens from disk: timeline, memory, proof, log.",
+)  # fmt: skip
 @click.option("--units", type=click.IntRange(1), default=30, show_default=True, metavar="N", help="Show the N longest.")
 @json_option
-def command(build: str, trace_file: Path | None, units: int, as_json: bool) -> int:
+def command(build: str, trace_file: Path | None, html_file: Path | None, units: int, as_json: bool) -> int:
     """Show where the time and the memory of BUILD went: an id, the beginning of a key, a recipe's name, or `last`.
 
     A build that runs is shown as far as it is; one that failed, up to its end.
     """
     from buildkit.build.recorded import find_recorded
 
-    recorded = find_recorded(build, make_context(Asked.read({}), Silent()).store)
+    context = make_context(Asked.read({}), Silent())
+    recorded = find_recorded(build, context.store)
     if trace_file is not None:
         _write_chrome(recorded, trace_file)
+    if html_file is not None:
+        _write_html(recorded, context, html_file)
     if as_json:
         from buildkit.cli.report_schema import report_object
 
@@ -62,6 +71,8 @@ def command(build: str, trace_file: Path | None, units: int, as_json: bool) -> i
     _print(recorded, units)
     if trace_file is not None:
         say(f"{trace_file}: open it at ui.perfetto.dev or in chrome://tracing")
+    if html_file is not None:
+        say(f"{html_file}: open it in a browser")
     return 0
 
 
@@ -73,6 +84,16 @@ def _write_chrome(recorded: Recorded, path: Path) -> None:
         raise NoSuchBuild(f"build {recorded.build} has no trace", evidence=_why(recorded), hint=_next(recorded))
     with disk_causes(path.absolute().parent, hint="choose another file with --trace"):
         path.write_text(json.dumps(chrome_trace(recorded.trace), allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _write_html(recorded: Recorded, context: Context, path: Path) -> None:
+    from buildkit.report.gather import gather_recorded
+    from buildkit.report.html import single_file
+    from buildkit.store.disk import disk_causes
+
+    text = single_file(gather_recorded(recorded, context.store, wheels=context.places.wheels))
+    with disk_causes(path.absolute().parent, hint="choose another file with --html"):
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _print(recorded: Recorded, units: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from buildkit.cli.output import SCHEMA, error_object, print_failure, print_json, say
+from buildkit.report.text import evidence_line
 
 if TYPE_CHECKING:
     from buildkit.build.pipeline import BuildResult
@@ -88,14 +89,3 @@ def _tell_object(value: Mapping[str, Any]) -> None:
     for row in value["verdict"]["rows"]:
         say(f"  target {row['target']:13} {row['summary']}")
     say(f"wheel: {value['wheel']['path']}")
-
-
-def evidence_line(evidence: Mapping[str, Any]) -> str:
-    """The parts of a stage's evidence that fit on a line."""
-    parts = []
-    for name, value in evidence.items():
-        if isinstance(value, (str, int, float)):
-            parts.append(f"{name} {value}")
-        elif isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-            parts.append(f"{name} {', '.join(value)}")
-    return "; ".join(parts)[:160]

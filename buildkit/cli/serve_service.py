@@ -68,6 +68,8 @@ def serve(place: Place, options: dict[str, Any], index_settings: Callable[..., I
     from buildkit.index.serve import base_url, check_certificate, is_shared, listen, run
     from buildkit.service.app import create_service_app
     from buildkit.service.logs import log_to
+    from buildkit.service.pages import routes
+    from buildkit.service.pages_desk import Desk
 
     check_database(options["database"])
     asked = Asked.read(options)
@@ -80,7 +82,9 @@ def serve(place: Place, options: dict[str, Any], index_settings: Callable[..., I
         context = make_context(asked, Warnings())
         service = make_service(context, asked, settings, base_url(place, listener))
         service.upstream = bool(index.upstream)
-        app = create_service_app(service, index, _policy(asked, options, place, index, settings, shared=shared))
+        policy = _policy(asked, options, place, index, settings, shared=shared)
+        desk = Desk(service, context.store, context.places.wheels, asked.environ)
+        app = create_service_app(service, index, policy, pages=routes(desk))
         assert service.worker is not None  # noqa: S101 - made just now
         service.worker.start()
         try:
@@ -193,6 +197,7 @@ def _greet(service: Service, options: Mapping[str, Any]) -> None:
     LOG.info(text, extra={"facts": {"url": service.base, "database": str(service.database)}})
     if not _json(options["log_format"]):
         say(f"ask for a build: cudabuild RECIPE --server {service.base}")
+        say(f"look at builds:  {service.base}ui/")
     if service.base.startswith("http:") and "//127.0.0.1" not in service.base and "//localhost" not in service.base:
         LOG.warning(
             "plain HTTP: tokens can be read on the way; give --tls-cert and --tls-key, or a proxy that has them"

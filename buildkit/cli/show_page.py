@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from buildkit.cli.console import printable
 from buildkit.cli.output import answer
-from buildkit.cli.results import evidence_line
 from buildkit.recipe.quantities import format_size
+from buildkit.report.text import evidence_line
 
 if TYPE_CHECKING:
     from rich.table import Table

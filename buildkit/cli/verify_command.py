@@ -13,10 +13,10 @@ import click
 from buildkit.cli.index_options import remote_index, token_option, user_option
 from buildkit.cli.options import Asked, DurationType, TorchType, json_option, make_context, verbose_option
 from buildkit.cli.output import SCHEMA, answer, error_object, print_failure, print_json, say
-from buildkit.cli.results import evidence_line
 from buildkit.cli.terminal import reporter_for
 from buildkit.cli.verify_publish import Sent, send_verdict, wheel_of
 from buildkit.errors import CudabuildError, UsageError
+from buildkit.report.text import evidence_line
 from buildkit.verify.verdict import Grade, Verdict, check_requirement
 
 if TYPE_CHECKING:

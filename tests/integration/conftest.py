@@ -289,6 +289,7 @@ LONGEST = (
     "test_broker_load", "test_index_package", "test_verify_installed", "test_install", "test_isolation",
     "test_store_hit", "test_lookalikes", "test_bad_input", "test_canary", "test_docker_images", "test_resume",
     "test_commands", "test_deferral", "test_real_probes", "test_background", "test_shim_real", "test_survivors",
+    "test_service_pages",
 )  # fmt: skip
 """Files that take longest come first, and unit tests last, so that all processes end at about the same time. Before
 them one without torch, which another process installs meanwhile."""

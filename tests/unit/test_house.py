@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "store": frozenset({"errors", "file_identity", "progress"}),
     "diagnose": frozenset({"errors"}),
     "build": BOTTOM | {"machine", "recipe", "plan", "source", "guard", "verify", "store", "diagnose"},
-    "report": frozenset({"recipe", "guard", "verify"}),
+    "report": frozenset({"errors", "recipe", "guard", "verify", "store", "diagnose", "build"}),
     "index": frozenset(
         {"errors", "input_errors", "process", "progress", "file_identity", "machine", "store", "verify"}
     ),
