@@ -188,7 +188,8 @@ async def _nothing_here(request: Request, _error: Exception) -> Response:
 
 
 async def _wrong_method(request: Request, error: Exception) -> Response:
-    allowed = (getattr(error, "headers", None) or {}).get("Allow", "GET, HEAD")
+    told = (getattr(error, "headers", None) or {}).get("Allow", "GET, HEAD")
+    allowed = ", ".join(sorted(told.split(", ")))  # the routes keep a set
     said = f"{request.method} is nothing that {request.url.path} takes"
     hint = f"it takes {allowed}; wheels are uploaded to /legacy/"
     answer = answers.error(request, 405, "wrong-method", said, hint=hint)
