@@ -30,6 +30,8 @@ class Need:
     """How long it will probably take."""
     walltime: float
     """Seconds after which it may be ended: the cell's timeout with room for what comes before and after."""
+    platform: str = ""
+    """Of the machine that is to run it (``linux_x86_64``); empty: as this one."""
 
 
 @dataclass(frozen=True)

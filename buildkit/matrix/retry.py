@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from buildkit.errors import IndexUnreachable, OutOfMemory
 from buildkit.matrix.executor import Ended, Need
@@ -64,7 +64,7 @@ def _more_memory(tries: int, need: Need, memory: int | None, largest: int | None
             return None
         wanted = min(wanted, largest)
     more = None if memory is None else max(memory, wanted)
-    bigger = Need(wanted, need.cpus, need.gpu, need.seconds, need.walltime)
+    bigger = replace(need, memory=wanted)
     return Again(bigger, more, 0.0, f"out of memory: again with {wanted / (1 << 30):.1f} GiB")
 
 

@@ -57,7 +57,7 @@ def need_of(cell: Cell, wanted: Wanted, expected: Estimate, jobs: int | None) ->
         memory = round(expected.memory * MEMORY_MARGIN) + _BESIDE
     seconds = expected.seconds or 0.0
     deadline = cell.timeout or max(wanted.timeout, _TIMES * seconds)
-    return Need(max(memory, _LEAST_MEMORY), cpus, cell.gpu, seconds, deadline + _ROOM)
+    return Need(max(memory, _LEAST_MEMORY), cpus, cell.gpu, seconds, deadline + _ROOM, cell.platform)
 
 
 def tasks_of(
