@@ -10,6 +10,7 @@ from buildkit.cli.matrix_audit import audit_command
 from buildkit.cli.matrix_github import github_command
 from buildkit.cli.matrix_inputs import matrix_options, read_inputs
 from buildkit.cli.matrix_run import run
+from buildkit.cli.matrix_worker import worker_command
 from buildkit.cli.options import Asked, examples, json_option, make_context
 from buildkit.cli.output import answer, print_json
 from buildkit.progress import Silent
@@ -78,3 +79,4 @@ def status(identifier: str, *, as_json: bool) -> int:
 command.add_command(run)
 command.add_command(github_command)
 command.add_command(audit_command)
+command.add_command(worker_command)

@@ -32,7 +32,9 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     ),
 )
 @matrix_options
-@click.option("--executor", default="local", show_default=True, metavar="NAME", help="Where cells run.")
+@click.option(
+    "--executor", default="local", show_default=True, metavar="NAME", help="local, slurm[:online] or dask[:ADDRESS]."
+)
 @click.option("--cells", "slots", type=click.IntRange(1, MOST_JOBS), metavar="N", help="At most so many at a time.")
 @click.option("--jobs", "-j", type=click.IntRange(1, MOST_JOBS), metavar="N", help="Compilers at a time, in each cell.")
 @click.option("--fail-fast", is_flag=True, help="End everything at the first failure.")
@@ -83,14 +85,14 @@ def _run(inputs: Inputs, options: Mapping[str, Any]) -> RunObject:
     """Choose the cells, run them, return the document."""
     from buildkit.cli.matrix_watch import watcher_for_this_terminal
     from buildkit.machine.limits import read_limits
-    from buildkit.matrix.executors import ExecutorContext, is_local, make_executor
+    from buildkit.matrix.executors import ExecutorContext, is_local, make_executor, one_platform
     from buildkit.matrix.history import estimate
     from buildkit.matrix.run import MatrixRun, Policy
     from buildkit.matrix.tasks import tasks_of
 
     limits = read_limits(inputs.asked.environ)
     local = is_local(options["executor"])
-    cells, left_out = _chosen(inputs, options, local=local)
+    cells, left_out = _chosen(inputs, options, local=one_platform(options["executor"]))
     pasts = inputs.pasts()
     estimates = {cell.id: estimate(cell, inputs.packages[cell.recipe, cell.version], pasts) for cell in cells}
     common = common_words(options)
@@ -98,7 +100,15 @@ def _run(inputs: Inputs, options: Mapping[str, Any]) -> RunObject:
     folder = inputs.runs.logs(state.run)
     executor = make_executor(
         options["executor"],
-        ExecutorContext(folder, inputs.file.parent, inputs.asked.environ, options["slots"], limits.cpus),
+        ExecutorContext(
+            folder,
+            inputs.file.parent,
+            inputs.asked.environ,
+            options["slots"],
+            limits.cpus,
+            inputs.context.places.cache,
+            options["store"] or inputs.asked.settings.store or "",
+        ),
     )
     state = state.model_copy(update={"slots": executor.slots})
     todo = [cell for cell in cells if state.cell(cell.id).status != "succeeded"]

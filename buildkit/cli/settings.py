@@ -28,7 +28,8 @@ else:
 
 PREFIX = "CUDABUILD_"
 CONFIG_VARIABLE = "CUDABUILD_CONFIG"
-OTHERS = frozenset({CONFIG_VARIABLE, *(f"CUDABUILD_{name}" for name in ("GUARD", "CONTAINMENT", "TOKEN", "GIT_HOSTS"))})
+_OTHERS = ("GUARD", "CONTAINMENT", "TOKEN", "GIT_HOSTS", "NODE_CACHE", "INSECURE_DASK")
+OTHERS = frozenset({CONFIG_VARIABLE, *(f"CUDABUILD_{name}" for name in _OTHERS)})
 """Variables that are no settings: they cannot stand in the file."""
 TABLES = ("matrix", "service")
 """Tables of the file, read by the commands that they are for."""
