@@ -22,6 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
@@ -52,10 +53,18 @@ def limited() -> Iterator[tuple[str, ...]]:
         try:
             yield ("sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh")
         finally:
-            wait_until(lambda group=group: not (group / "cgroup.procs").read_text().strip(), 20)
+            wait_until(partial(_empty, group), 20)
             group.rmdir()
         return
     yield ()
+
+
+def _empty(group: Path) -> bool:
+    return not (group / "cgroup.procs").read_text().strip()
+
+
+def _compiled(gated: Gated, cells: int) -> bool:
+    return len(set(gated.compiled())) >= cells
 
 
 class Client:
@@ -121,13 +130,13 @@ def measure(folder: Path, marks: Path, prefix: tuple[str, ...]) -> bool:
         for victim in VICTIMS:
             gated.hold()
             before = len(set(gated.compiled()))
-            assert wait_until(lambda before=before: len(set(gated.compiled())) >= before + 2, 600), gated.compiled()
+            assert wait_until(partial(_compiled, gated, before + 2), 600), gated.compiled()
             twice = len(gated.compiled()) - len(set(gated.compiled()))
             began = time.monotonic()
             strike(victim, cluster, client)
             gated.go()
             wanted = min(CELLS, before + 4)
-            assert wait_until(lambda wanted=wanted: len(set(gated.compiled())) >= wanted, 600), gated.compiled()
+            assert wait_until(partial(_compiled, gated, wanted), 600), gated.compiled()
             again = len(gated.compiled()) - len(set(gated.compiled())) - twice
             good &= again <= 1
             seconds = round(time.monotonic() - began, 1)

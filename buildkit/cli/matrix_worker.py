@@ -60,6 +60,8 @@ def worker_command(*, address: str, **options: Any) -> int:
         f"{survey.compiler}, CUDA toolkits {', '.join(survey.toolkits) or 'none'}, "
         f"GPUs {', '.join(survey.gpus) or 'none'}"
     )
+    delivery = Delivery(share, options["index"] or "")
+    delivery.prepare()
     settings = WorkerSettings(
         address=address,
         name=name,
@@ -67,7 +69,7 @@ def worker_command(*, address: str, **options: Any) -> int:
         resources=resources(survey),
         folder=context.places.work / "matrix" / f"worker-{name}-{os.getpid()}",
         cache=context.places.cache,
-        delivery=Delivery(share, options["index"] or ""),
+        delivery=delivery,
         patience=options["patience"],
     )
     serve(settings, environ, say)

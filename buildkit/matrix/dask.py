@@ -13,10 +13,10 @@ from typing import Any
 from buildkit.errors import CudabuildError
 from buildkit.matrix.dask_link import Link, Seat
 from buildkit.matrix.dask_policy import checked_address
-from buildkit.matrix.dask_task import CellDone, Task, failure
+from buildkit.matrix.dask_task import CellDone, Task
 from buildkit.matrix.dask_worker import LINGER
 from buildkit.matrix.executor import Began, Ended, Job
-from buildkit.matrix.worker_delivery import take
+from buildkit.matrix.worker_delivery import failure, take
 from buildkit.matrix.worker_survey import needed, none_can
 from buildkit.store.store import Store
 

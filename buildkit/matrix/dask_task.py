@@ -14,7 +14,7 @@ from typing import Any
 
 from buildkit.errors import CudabuildError
 from buildkit.matrix.executor import EndCause
-from buildkit.matrix.worker_delivery import Delivery
+from buildkit.matrix.worker_delivery import Delivery, failure
 from buildkit.matrix.worker_process import CellProcess, Done, build_command
 
 TOPIC = "cudabuild-cells"
@@ -106,13 +106,3 @@ class Cells:
             except (CudabuildError, OSError) as error:
                 exit_code, answer = failure(error, answer)
         return CellDone(task.cell, where, exit_code, answer, done.cause, done.said, done.seconds)
-
-
-def failure(error: CudabuildError | OSError, answer: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-    """The exit code and the object of `cudabuild build --json` for what came after a build that went well."""
-    told = error if isinstance(error, CudabuildError) else CudabuildError(str(error))
-    said = {
-        "kind": told.kind, "exit_code": told.exit_code, "message": told.message, "evidence": told.evidence,
-        "hint": told.hint, "log": None,
-    }  # fmt: skip
-    return told.exit_code, {**answer, "error": said}

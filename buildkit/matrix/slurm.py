@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from buildkit.matrix.slurm_folder import (
 from buildkit.matrix.slurm_programs import Slurm, fetch
 from buildkit.matrix.slurm_request import GRACE
 from buildkit.matrix.slurm_state import State, job_cause
-from buildkit.matrix.worker_delivery import take
+from buildkit.matrix.worker_delivery import NotDelivered, failure, take
 from buildkit.matrix.worker_process import build_command, tail
 from buildkit.store.store import Store
 
@@ -175,26 +174,32 @@ class SlurmExecutor:
             if time.monotonic() - active.over_since < SETTLING:
                 return None
         said = active.folder / "said.log"
+        exit_code, answer = self._brought(active, done)
         return Ended(
             cell=active.job.cell,
             attempt=active.job.attempt,
             where=(done.node if done is not None else "") or active.where,
-            exit_code=done.exit_code if done is not None else None,
-            answer=self._brought(active, done),
+            exit_code=exit_code,
+            answer=answer,
             log=said if said.is_file() else None,
             cause=cause,
         )
 
-    def _brought(self, active: _Active, done: SlurmDone | None) -> dict[str, Any] | None:
-        """The build's answer; its wheel is in this cache now, wherever it was made."""
+    def _brought(self, active: _Active, done: SlurmDone | None) -> tuple[int | None, dict[str, Any] | None]:
+        """The exit code and the build's answer; its wheel is in this cache now, wherever it was made."""
         answer = read_answer(active.folder / "answer.json")
+        exit_code = done.exit_code if done is not None else None
         wheels = active.folder / "store"
-        if answer is None or done is None or done.exit_code != 0 or not wheels.is_dir():
-            return answer
-        with suppress(CudabuildError):
+        if answer is None or done is None or exit_code != 0:
+            return exit_code, answer
+        if done.trouble:
+            return failure(NotDelivered(f"the wheel did not leave {done.node}", evidence=done.trouble), answer)
+        try:
             store = Store(Places(self.cache).store)
             keys = [path.stem for path in (wheels / "entries").glob("*.json")]
             for entry in filter(None, (take(key, wheels, store, trusted=True) for key in keys)):
                 path = store.hand_out(entry, Places(self.cache).wheels / entry.key[:16])
                 answer = {**answer, "wheel": {**answer["wheel"], "path": str(path)}}
-        return answer
+        except (CudabuildError, OSError) as error:
+            return failure(error, answer)
+        return exit_code, answer

@@ -18,7 +18,7 @@ from typing import Any
 from buildkit import process
 from buildkit.build.foreign import as_brought, check_inputs, check_wheel
 from buildkit.build.places import Places
-from buildkit.errors import NoSuchBuild, StoreError
+from buildkit.errors import CudabuildError, NoSuchBuild, StoreError
 from buildkit.store.blobs import Blobs
 from buildkit.store.disk import disk_causes
 from buildkit.store.entries import Entries
@@ -34,6 +34,13 @@ class Delivery:
 
     share: str = ""
     index: str = ""
+
+    def prepare(self) -> None:
+        """Make the shared folder a store, which may be asked from now on. Raises StoreError's family."""
+        if self.share:
+            with disk_causes(Path(self.share), hint="check that the shared folder is mounted and yours"):
+                for name in ("entries", "blobs/sha256"):
+                    (Path(self.share) / name).mkdir(parents=True, exist_ok=True)
 
     def deliver(self, answer: Mapping[str, Any], cache: Path, environ: Mapping[str, str]) -> None:
         """Bring a build's wheel there. Raises CudabuildError: a wheel that nobody gets is no success."""
@@ -63,6 +70,16 @@ class NotDelivered(StoreError):
     """A wheel stays with the worker that built it."""
 
     kind = "not-delivered"
+
+
+def failure(error: CudabuildError | OSError, answer: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    """The exit code and the object of `cudabuild build --json` for what came after a build that went well."""
+    told = error if isinstance(error, CudabuildError) else CudabuildError(str(error))
+    said = {
+        "kind": told.kind, "exit_code": told.exit_code, "message": told.message, "evidence": told.evidence,
+        "hint": told.hint, "log": None,
+    }  # fmt: skip
+    return told.exit_code, {**answer, "error": said}
 
 
 def made_by(answer: Mapping[str, Any], store: Store) -> Entry:

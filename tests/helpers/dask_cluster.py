@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from processes import marked, wait_until
@@ -74,7 +75,10 @@ class DaskCluster:
         for name in names:
             self._begin_worker(name, *more)
         for name in names:
-            assert wait_until(lambda name=name: self.log(name).count("works for") > before[name], 120), self.log(name)
+            assert wait_until(partial(self._works_since, name, before[name]), 120), self.log(name)
+
+    def _works_since(self, name: str, before: int) -> bool:
+        return self.log(name).count("works for") > before
 
     def _begin_worker(self, name: str, *more: str) -> None:
         words = [*self.prefix, str(self.script), "matrix", "worker", self.address, "--name", name,
@@ -103,7 +107,7 @@ class DaskCluster:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
         for process in every:
-            if not wait_until(lambda process=process: process.poll() is not None, 30):
+            if not wait_until(partial(_over, process), 30):
                 process.kill()
                 process.wait()
 
@@ -118,6 +122,10 @@ class DaskCluster:
     def _listens(self) -> bool:
         with socket.socket() as client:
             return client.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+def _over(process: subprocess.Popen[bytes]) -> bool:
+    return process.poll() is not None
 
 
 def _words(pid: int) -> str:

@@ -8,13 +8,13 @@ import pytest
 
 from buildkit.errors import UsageError
 from buildkit.matrix.dask_policy import checked_address
-from buildkit.matrix.dask_task import Task, failure, key_of
+from buildkit.matrix.dask_task import Task, key_of
 from buildkit.matrix.executor import EndCause, Job, Need
 from buildkit.matrix.slurm_folder import DONE, SlurmDone, read_done, write_model
 from buildkit.matrix.slurm_node import feed
 from buildkit.matrix.slurm_request import memory_request, sbatch_words, script, time_request
 from buildkit.matrix.slurm_state import State, job_cause, parse_states, parse_submitted
-from buildkit.matrix.worker_delivery import NotDelivered
+from buildkit.matrix.worker_delivery import NotDelivered, failure
 from buildkit.matrix.worker_process import end_cause
 from buildkit.matrix.worker_survey import (
     VERSION,
