@@ -56,7 +56,8 @@ class DaskExecutor:
     share: Path | None = None
     store: Store | None = None
     patience: float = PATIENCE
-    linger: float = LINGER
+    hold: float = LINGER + 30.0
+    """Seconds that a cell waits for the worker that has begun it, which may be ending it before it joins again."""
     slots: int = 1
     most: int | None = None
     """Slots at most; else as many as the workers have cells."""
@@ -74,7 +75,7 @@ class DaskExecutor:
         """Submit it; at best where it ran before. Raises MachineError where the scheduler does not come back."""
         active = _Active(job, Task(job.cell, job.words, job.need.walltime, str(self.cwd)))
         if self._places.get(job.cell):
-            active.held_until = time.monotonic() + self.linger + 30.0
+            active.held_until = time.monotonic() + self.hold
         self._active[job.cell] = active
         self._linked()
         self._submit_what_can(time.monotonic())

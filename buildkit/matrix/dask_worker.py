@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -93,7 +94,10 @@ def serve(settings: WorkerSettings, environ: Mapping[str, str], tell: Callable[[
 
     Raises MachineError where there is no scheduler for ``patience`` seconds.
     """
-    asyncio.run(_serve(settings, environ, tell))
+    try:
+        asyncio.run(_serve(settings, environ, tell))
+    finally:
+        shutil.rmtree(settings.folder, ignore_errors=True)
 
 
 async def _serve(settings: WorkerSettings, environ: Mapping[str, str], tell: Callable[[str], None]) -> None:

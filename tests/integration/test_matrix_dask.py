@@ -54,7 +54,9 @@ class Run:
 
     def __init__(self, cluster: DaskCluster, gated: Gated, folder: Path) -> None:
         self.store = Store(folder / "store")
-        self.executor = DaskExecutor(cluster.address, folder / "logs", folder, share=cluster.share, store=self.store)
+        self.executor = DaskExecutor(
+            cluster.address, folder / "logs", folder, share=cluster.share, store=self.store, hold=20.0
+        )
         self.gated = gated
         self.ended: dict[str, Ended] = {}
         self.where: dict[str, str] = {}

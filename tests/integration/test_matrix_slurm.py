@@ -54,12 +54,12 @@ def executor_for(slurm: SlurmCluster, folder: Path, cache: Path, **more: str) ->
 def until_ended(executor: SlurmExecutor, seconds: float = 240.0) -> Ended:
     """The next end."""
     found: list[Ended] = []
-    assert (
-        wait_until(
-            lambda: bool(found) or bool(found.extend(e for e in executor.wait(1.0) if isinstance(e, Ended))), seconds
-        )
-        or found
-    )
+
+    def looked() -> bool:
+        found.extend(event for event in executor.wait(1.0) if isinstance(event, Ended))
+        return bool(found)
+
+    assert wait_until(looked, seconds)
     return found[0]
 
 

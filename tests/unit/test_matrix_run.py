@@ -479,11 +479,15 @@ def test_the_objects_are_as_published() -> None:
 
 
 def test_executors_by_their_names(tmp_path: Path) -> None:
-    context = ExecutorContext(tmp_path, tmp_path, {}, 3, 8)
+    context = ExecutorContext(tmp_path, tmp_path, {}, 3, 8, tmp_path)
     executor = make_executor("local", context)
     assert isinstance(executor, LocalExecutor)
     assert executor.slots == 3
     assert make_executor("local", replace(context, slots=None, cpus=16)).slots == 4
-    for spec, said in (("locl", "did you mean 'local'"), ("local:2", "takes nothing after the colon")):
+    for spec, said in (
+        ("locl", "did you mean 'local'"),
+        ("local:2", "takes nothing after the colon"),
+        ("slurm:x", "no such kind"),
+    ):
         with pytest.raises(UsageError, match=said):
             make_executor(spec, context)
