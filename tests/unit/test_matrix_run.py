@@ -326,7 +326,9 @@ def test_words_and_needs() -> None:
     )  # fmt: skip
     plain = a_cell(recipe="./mine", version="", device="cpu", targets=())
     assert words_of(plain, [], None, None, None) == ("build", "./mine", "--torch", "2.13.0+cu130", "--device", "cpu")
-    assert need_of(cell, VOX, Estimate(60.0, GIB, 2, "same"), None) == Need(8 * GIB, 2, "h100", 60.0, 4500.0)
+    assert need_of(cell, VOX, Estimate(60.0, GIB, 2, "same"), None) == Need(
+        8 * GIB, 2, "h100", 60.0, 4500.0, cell.platform
+    )
     learned = need_of(a_cell(), VOX, Estimate(900.0, 10 * GIB, 2, "same"), 8)
     assert (learned.memory, learned.cpus, learned.walltime) == (round(12.5 * GIB), 8, 3600.0)
     assert need_of(a_cell(), VOX, Estimate(None, 2 * GIB, None, "recipe"), None).memory == round(8.5 * GIB)
