@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ import pytest
 from killed_servers import Service, make_recipe
 from postgres import postgres
 from processes import wait_until
+
+from buildkit.store.blobs import file_sha256
 
 pytestmark = pytest.mark.integration
 
@@ -57,6 +60,19 @@ def test_killed_again_and_again_it_builds_once(service: Service, folder: Path) -
     assert len(service.ask("GET", "/builds")["builds"]) == 1
     assert followed == service.log_of(build)
     assert cuts >= 1
+    check_client(service, name)
+
+
+def check_client(service: Service, name: str) -> None:
+    """The command as a client: what was built is a hit for it, and the wheel comes with its hash."""
+    words = [str(service.script), "--server", service.url, name, "--device", "cpu", "--require", "imported", "--json"]
+    done = subprocess.run([*words, "--out", "fetched"], cwd=service.folder, env=service.environment(),
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    value = json.loads(done.stdout)
+    assert (done.returncode, value["cache"], value["verdict"]["grade"]) == (0, "hit", "imported"), done.stderr
+    wheel = Path(value["wheel"]["path"])
+    assert wheel.parent == service.folder / "fetched"
+    assert file_sha256(wheel) == value["wheel"]["sha256"]
 
 
 def follow_with_cuts(service: Service, build: str) -> tuple[bytes, int]:
