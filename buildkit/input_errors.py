@@ -102,6 +102,18 @@ class IndexUnreachable(SourceError):
     kind = "index-unreachable"
 
 
+class ServerUnreachable(SourceError):
+    """The server that was to build did not answer, or cannot now."""
+
+    kind = "server-unreachable"
+
+
+class ServerMismatch(SourceError):
+    """What answers is no server of cudabuild, or one whose answers this version does not understand."""
+
+    kind = "server-mismatch"
+
+
 class NotOnIndex(SourceError):
     """The index answers, but has no such file."""
 

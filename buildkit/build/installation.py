@@ -128,6 +128,29 @@ def install_proven(result: BuildResult, chosen: Path | None, context: Context) -
     return install_wheel(wheel, _name(wheel), python, context, prove_there)
 
 
+def install_foreign(wheel: Path, python: Interpreter, context: Context, *, device: str, torch: bool) -> Installed:
+    """Install a wheel that was proven elsewhere, and import its modules there. Raises as :func:`install_wheel` does.
+
+    The recipe lies with the builder: what is imported is what the wheel holds.
+    """
+
+    def prove_there() -> None:
+        context.reporter.phase("import", f"in {python.prefix}")
+        with tempfile.TemporaryDirectory(prefix="install-", dir=_scratch(context)) as own:
+            run_imports(
+                python.executable,
+                imports=_modules(wheel),
+                cuda_proof=(),
+                env=proof_environment(Path(own), context),
+                timeout=IMPORT_TIMEOUT,
+                device="cuda" if device == "cuda" else "cpu",
+                scratch=Path(own),
+                torch=torch,
+            )
+
+    return install_wheel(wheel, _name(wheel), python, context, prove_there)
+
+
 def _name(wheel: Path) -> str:
     from packaging.utils import canonicalize_name
 

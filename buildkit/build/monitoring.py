@@ -45,6 +45,36 @@ class Now:
     builds: tuple[RunningBuild, ...]
 
 
+@dataclass(frozen=True)
+class Compilations:
+    """What the broker admits now, over all builds: how many run and wait, the bytes they hold and may hold in all."""
+
+    running: int
+    waiting: int
+    memory: int
+    budget: int
+
+
+def compilations(environ: Mapping[str, str]) -> Compilations:
+    """One look; nothing runs, and the budget is 0, where there is no broker."""
+    broker = _broker_of(environ)
+    builds = broker.builds if broker is not None else ()
+    states = [unit.state for build in builds for unit in build.units]
+    return Compilations(
+        running=states.count("running"),
+        waiting=states.count("waiting"),
+        memory=sum(build.usage for build in builds),
+        budget=sum(pool.budget for pool in broker.pools[:1]) if broker is not None else 0,
+    )
+
+
+def _broker_of(environ: Mapping[str, str]) -> BrokerView | None:
+    try:
+        return view_broker(broker_folder(environ))
+    except MachineError:  # no folder of this user's own: then there is no broker either
+        return None
+
+
 class Monitor:
     """Looks again and again. Starts nothing, and writes nothing."""
 
@@ -72,10 +102,7 @@ class Monitor:
         self._gpus.close()
 
     def _broker(self) -> BrokerView | None:
-        try:
-            return view_broker(broker_folder(self._environ))
-        except MachineError:  # no folder of this user's own: then there is no broker either
-            return None
+        return _broker_of(self._environ)
 
     def _builds(self, views: tuple[BuildView, ...]) -> list[RunningBuild]:
         """Those under the broker, whatever cache they are of; then those of this cache that it does not know."""

@@ -22,6 +22,8 @@ COMMANDS = {
     "monitor": "Show memory, processors, GPUs and the builds that run, live.",
     "cancel": "End a running build.",
     "serve": "Serve the stored wheels as a package index for pip and uv.",
+    "login": "Keep the token for a server that builds (`--server URL`).",
+    "logout": "Forget it.",
     "publish": "Upload wheels to an index, this one's or any other.",
     "token": "Make, list and revoke the tokens of an index.",
 }

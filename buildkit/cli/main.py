@@ -17,7 +17,6 @@ from buildkit import __version__
 from buildkit.cli.commands import COMMANDS, hint_when_ended
 from buildkit.cli.streams import READER_GONE, ReaderGone, flush_output, give_up_output, open_missing_streams
 from buildkit.errors import CudabuildError, Interrupted, Terminated, UsageError
-from buildkit.guard.signals import ending_signals
 
 EPILOG = """\b
 Examples:
@@ -74,6 +73,12 @@ class CommandGroup(click.Group):
     no_args_is_help=True,
 )
 @click.version_option(__version__, prog_name="cudabuild")
+@click.option(
+    "--server",
+    metavar="URL",
+    expose_value=False,
+    help="Let this server build, show or cancel (CUDABUILD_SERVER; 'none': this machine).",
+)
 def cli() -> None:
     """Build CUDA/PyTorch extensions under a guard, and get a wheel with proof.
 
@@ -83,6 +88,8 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    from buildkit.guard.signals import ending_signals
+
     words = list(sys.argv[1:] if arguments is None else arguments)
     open_missing_streams()
     try:

@@ -10,12 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from buildkit.build.environ import passed_variables
 from buildkit.cli.output import say
 from buildkit.cli.settings import Settings, cache_folder, load_settings
 from buildkit.errors import UsageError
-from buildkit.guard.containment import wanted_containment
-from buildkit.guard.switch import guard_wanted
 from buildkit.plan.request import MOST_JOBS, Request, parse_torch
 from buildkit.progress import Reporter, Silent
 from buildkit.recipe.quantities import parse_duration, parse_size
@@ -158,6 +155,9 @@ class Asked:
     @classmethod
     def read(cls, options: Mapping[str, Any]) -> Asked:
         """Read the configuration file and CUDABUILD_* variables. Raises ConfigError."""
+        from buildkit.guard.containment import wanted_containment
+        from buildkit.guard.switch import guard_wanted
+
         # Those that are no settings are looked at here, too, before anything is planned or fetched.
         guard_wanted(os.environ)
         wanted_containment(os.environ)
@@ -165,6 +165,8 @@ class Asked:
 
     def request(self, package: str) -> Request:
         """Options over variables over the file over defaults."""
+        from buildkit.build.environ import passed_variables
+
         options, settings = self.options, self.settings
         names = [*settings.pass_env, *options.get("pass_env", ())]
         stall = options.get("stall_timeout")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -45,7 +46,7 @@ def show_plans(packages: tuple[str, ...], options: dict[str, Any]) -> int:
                 continue
             objects.append(_object(found))
             if not options["as_json"]:
-                _tell(found)
+                tell_plan(_object(found))
     if options["as_json"]:
         print_json(objects[0] if len(objects) == 1 else {"schema": SCHEMA, "results": objects})
     return code
@@ -66,25 +67,31 @@ def _object(found: Any) -> dict[str, Any]:
     }
 
 
-def _tell(found: Any) -> None:
-    answer(f"{found.recipe} {found.version or ''}".rstrip())
-    summary, prediction = found.summary, found.prediction
+def tell_plan(value: Mapping[str, Any]) -> None:
+    """A plan for people, from the same object that ``--json`` prints."""
+    answer(f"{value['recipe']} {value['version'] or ''}".rstrip())
+    summary, prediction = value["plan"], value["prediction"]
     if summary is not None:
-        for name, value in (
-            ("targets", ", ".join(summary.targets) or "none (CPU)"),
-            ("torch", f"{summary.torch or 'none'} ({summary.python})"),
-            ("toolkit", summary.toolkit or "none"),
-            ("compiler", summary.compiler),
-            ("canary", summary.canary or "none: nothing is compiled for CUDA"),
-            ("jobs", f"{summary.jobs}: {summary.jobs_reason}"),
-            ("time", f"about {summary.expected_seconds:.0f} s" if summary.expected_seconds else "not known"),
-            ("deadline", f"{summary.timeout:.0f} s: {summary.timeout_reason}"),
-            ("must reach", summary.require),
-            ("key", found.key),
-        ):
-            answer(f"  {name:10} {value}")
-        for note in summary.notes:
+        for name, shown in _rows(summary, value["key"]):
+            answer(f"  {name:10} {shown}")
+        for note in summary["notes"]:
             answer(f"  note: {note}")
-    answer(f"  store      {prediction.outcome}{': ' + prediction.note if prediction.note else ''}")
-    for line in prediction.differs:
+    answer(f"  store      {prediction['outcome']}{': ' + prediction['note'] if prediction['note'] else ''}")
+    for line in prediction["differs"]:
         answer(f"    differs  {line}")
+
+
+def _rows(summary: Mapping[str, Any], key: str | None) -> tuple[tuple[str, object], ...]:
+    expected = summary["expected_seconds"]
+    return (
+        ("targets", ", ".join(summary["targets"]) or "none (CPU)"),
+        ("torch", f"{summary['torch'] or 'none'} ({summary['python']})"),
+        ("toolkit", summary["toolkit"] or "none"),
+        ("compiler", summary["compiler"]),
+        ("canary", summary["canary"] or "none: nothing is compiled for CUDA"),
+        ("jobs", f"{summary['jobs']}: {summary['jobs_reason']}"),
+        ("time", f"about {expected:.0f} s" if expected else "not known"),
+        ("deadline", f"{summary['timeout']:.0f} s: {summary['timeout_reason']}"),
+        ("must reach", summary["require"]),
+        ("key", key),
+    )

@@ -59,10 +59,18 @@ def command(build: str, trace_file: Path | None, html_file: Path | None, units: 
 
     context = make_context(Asked.read({}), Silent())
     recorded = find_recorded(build, context.store)
-    if trace_file is not None:
-        _write_chrome(recorded, trace_file)
     if html_file is not None:
         _write_html(recorded, context, html_file)
+    code = present(recorded, trace_file, units, as_json=as_json)
+    if html_file is not None and not as_json:
+        say(f"{html_file}: open it in a browser")
+    return code
+
+
+def present(recorded: Recorded, trace_file: Path | None, units: int, *, as_json: bool) -> int:
+    """Print it, and write the trace where a file was named. Raises NoSuchBuild where there is none to write."""
+    if trace_file is not None:
+        _write_chrome(recorded, trace_file)
     if as_json:
         from buildkit.cli.report_schema import report_object
 
@@ -71,8 +79,6 @@ def command(build: str, trace_file: Path | None, html_file: Path | None, units: 
     _print(recorded, units)
     if trace_file is not None:
         say(f"{trace_file}: open it at ui.perfetto.dev or in chrome://tracing")
-    if html_file is not None:
-        say(f"{html_file}: open it in a browser")
     return 0
 
 

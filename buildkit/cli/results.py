@@ -48,7 +48,7 @@ def print_objects(values: Sequence[Mapping[str, Any]], *, as_json: bool) -> int:
         print_json(values[0] if len(values) == 1 else {"schema": SCHEMA, "results": values})
         return 0
     for value in values:
-        _tell_object(value)
+        tell_object(value)
         say(f"install it: {value['install']}")
     return 0
 
@@ -69,7 +69,7 @@ def print_results(results: Sequence[BuildResult], *, as_json: bool, installed: b
 
 def _tell(result: BuildResult) -> None:
     if result.error is None:
-        _tell_object(result_object(result))
+        tell_object(result_object(result))
         return
     for note in result.notes:
         say(f"note: {note}")
@@ -77,7 +77,7 @@ def _tell(result: BuildResult) -> None:
     print_failure(result.error, as_json=False)
 
 
-def _tell_object(value: Mapping[str, Any]) -> None:
+def tell_object(value: Mapping[str, Any]) -> None:
     """A good result for people, from the same object that ``--json`` prints."""
     for note in value["notes"] if value["cache"] == "hit" else ():
         say(f"note: {note}")  # a build has said them before it began

@@ -47,6 +47,15 @@ class GuardObject(JsonModel):
     survivors: int = Field(ge=0, description="Processes that were left when it had ended: 0.")
 
 
+class ServerObject(JsonModel):
+    """The server that was asked with ``--server``. Then ``build`` is its id of the build, too."""
+
+    url: str = Field(description="Its address.")
+    id: str | None = Field(default=None, description="Its id of the build.")
+    build: str | None = Field(default=None, description="The build's id on the machine that ran it.")
+    worker: str | None = Field(default=None, description="Which of its workers that was.")
+
+
 class BuildObject(JsonModel):
     """One build. After a failure it holds what was known by then, and ``error``."""
 
@@ -65,6 +74,7 @@ class BuildObject(JsonModel):
     notes: list[str] = Field(description="What was decided on the way and is worth knowing.")
     seconds: float = Field(ge=0, description="The whole command for this package.")
     error: ErrorObject | None = Field(default=None, description="Only there after a failure.")
+    server: ServerObject | None = Field(default=None, description="Only there where a server was asked.")
 
 
 class DetachedObject(JsonModel):
@@ -74,9 +84,12 @@ class DetachedObject(JsonModel):
     build: str = Field(description="Its id, for `cudabuild log` and `cudabuild cancel`.")
     recipe: str | None = Field(description="As above; null while that is not known.")
     key: str | None = Field(description="As above; null where the plan took longer than ten seconds.")
-    status: Literal["running"] = Field(description="What tells it from a build that has ended already.")
+    status: Literal["running", "queued"] = Field(
+        description="What tells it from a build that has ended already; `queued` by a server only."
+    )
     log: str = Field(description="Path of the file that its progress and output go to.")
-    answer: str = Field(description="Path of the file that holds its object once it has ended.")
+    answer: str = Field(description="Path of the file that holds its object once it has ended; a server's address.")
+    server: ServerObject | None = Field(default=None, description="Only there where a server was asked.")
 
 
 class CancelObject(JsonModel):
@@ -91,6 +104,7 @@ class CancelObject(JsonModel):
     )
     log: str | None = Field(description="Path of its log.")
     seconds: float = Field(ge=0, description="Until nothing of it was left.")
+    server: ServerObject | None = Field(default=None, description="Only there where a server was asked.")
 
 
 class SeveralBuilds(JsonModel):

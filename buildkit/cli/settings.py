@@ -15,7 +15,6 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from buildkit.errors import ConfigError, CudabuildError, UsageError
-from buildkit.guard.switch import on_or_off
 from buildkit.plan.request import MOST_JOBS, parse_torch
 from buildkit.progress import Reporter, Silent
 from buildkit.recipe.quantities import parse_duration, parse_size
@@ -63,12 +62,14 @@ def _targets(value: object) -> object:
 
 
 def _switch(value: object) -> object:
+    from buildkit.guard.switch import on_or_off
+
     return value if isinstance(value, bool) else on_or_off(str(value))
 
 
 def _address(value: object) -> object:
     if isinstance(value, str) and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", value):
-        raise ValueError("write an address such as https://mirror.example/cuda/redist")
+        raise ValueError("write an address such as https://host.example/folder")
     return value.rstrip("/") if isinstance(value, str) else value
 
 
@@ -129,6 +130,7 @@ class Settings(BaseModel):
         description="Address of NVIDIA's archives of CUDA 11.8 to 12.9 (the folder of `redistrib_12.8.1.json`), or of "
         "a copy of them; unset: NVIDIA's own.",
     )
+    server: Address | None = Field(None, description="Address of a server that builds in this machine's place.")
     tokens: Path | None = Field(
         None, description="File of the tokens of `cudabuild serve`; unset: `tokens.json` beside the configuration file."
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.cli import streams
+from buildkit.cli.client_words import wanted, with_setting
 from buildkit.store import receipt
 
 NEVER = frozenset({"--refresh", "--plan", "--install", "--detach", "-h", "--help", "-v", "--verbose"})
@@ -22,13 +23,20 @@ NEVER = frozenset({"--refresh", "--plan", "--install", "--detach", "-h", "--help
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     started = time.monotonic()
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    asked = wanted(sys.argv[1:] if arguments is None else arguments, os.environ)
+    words = list(asked.words)
     streams.open_missing_streams()
     try:
-        answer = remembered(words)
-        if answer is not None:
-            answer["seconds"] = round(time.monotonic() - started, 3)
-            return _print(answer, as_json="--json" in words)
+        if not asked.remote:
+            answer = remembered(words)
+            if answer is not None:
+                answer["seconds"] = round(time.monotonic() - started, 3)
+                return _print(answer, as_json="--json" in words)
+            asked = with_setting(asked, os.environ)
+        if asked.remote:
+            from buildkit.cli.client import main as client
+
+            return client(words, asked.server or "")
         from buildkit.cli.main import main as command_line
     except BrokenPipeError:
         streams.give_up_output()

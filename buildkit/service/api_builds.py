@@ -20,10 +20,10 @@ from buildkit.service.answers import (
     Status,
     VerdictAnswer,
 )
+from buildkit.service.events import Events, resumed_at
 from buildkit.service.logs import BuildLog
 from buildkit.service.problems import problem
 from buildkit.service.service import Service
-from buildkit.service.sse import Follower, offset_of
 
 CHUNK = 128 << 10
 """Bytes of a log in memory for each client."""
@@ -182,25 +182,8 @@ async def events(
     """Server-sent events until it has ended: `log` (data: the text as a JSON string, id: the byte behind it),
     `status` (the build, whenever it changed) and `end`."""
     row = await anyio.to_thread.run_sync(service.row, build)
-    followers: list[int] = request.app.state.followers
-    if len(followers) >= service.settings.followers:
-        return problem(429, "too many live logs are followed", headers={"Retry-After": "5"})
-
-    def look() -> tuple[BuildAnswer, BuildLog]:
-        return service.build(row["id"]), service.log(row["id"])[1]
-
-    follower = Follower(look, request.app.state.changes, service.closing.is_set, offset_of(last_event_id))
-
-    async def counted() -> AsyncIterator[str]:
-        followers.append(1)
-        try:
-            async for event in follower.events():
-                yield event
-        finally:
-            followers.pop()
-
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(counted(), headers=headers, media_type="text/event-stream")
+    followed: Events = request.app.state.events
+    return await followed.response(row["id"], resumed_at(last_event_id))
 
 
 @router.post("/builds/{build}/cancel", summary="End it", responses={202: {"model": BuildAnswer}})

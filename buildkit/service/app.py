@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+import anyio.to_thread
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -19,11 +20,13 @@ from buildkit.errors import CudabuildError
 from buildkit.index.app import create_app as create_index
 from buildkit.index.settings import IndexSettings
 from buildkit.progress import Reporter
-from buildkit.service import api_builds, api_looks, problems
+from buildkit.service import api_builds, api_looks, api_plan, problems
 from buildkit.service.access import Gate, Policy, is_upload, route_path
+from buildkit.service.following import events_of
+from buildkit.service.measuring import metrics_of
+from buildkit.service.metrics import CONTENT_TYPE, Measured, Metrics
 from buildkit.service.openapi import describe
 from buildkit.service.service import Service
-from buildkit.service.sse import Changes
 
 LOG = logging.getLogger("cudabuild.service")
 TITLE = "cudabuild"
@@ -39,20 +42,21 @@ def create_service_app(
 ) -> Gate:
     """The whole of it. ``pages`` are routes that come before the index's; ``app.state.service`` is the service."""
     app = create_api(service)
+    app.state.events = events_of(service)
+    app.state.metrics = metrics_of(service, app.state.events)
     wheels = create_index(service.catalogue.store, index, reporter)
-    app.router.routes.extend([*pages, Route("/api/{rest:path}", _Otherwise(app, wheels))])
+    own = [Route("/metrics", _metrics), Route("/api/{rest:path}", _Otherwise(app, wheels))]
+    app.router.routes.extend([*pages, *own])
     app.mount("/", wheels)
-    return Gate(app, policy)
+    return Gate(Measured(app, app.state.metrics), policy)
 
 
 def create_api(service: Service) -> FastAPI:
     """The API alone, without gate and index."""
     app = FastAPI(title=TITLE, version=__version__, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
     app.state.service = service
-    app.state.followers = []
-    app.state.changes = Changes()
-    service.waiters.append(app.state.changes)
     app.include_router(api_builds.router)
+    app.include_router(api_plan.router)
     app.include_router(api_looks.router)
     app.include_router(api_looks.health)
     app.add_exception_handler(CudabuildError, _failed)
@@ -85,6 +89,13 @@ class _Otherwise:
         status, said = (405, f"cannot be asked with {method}") if is_there else (404, "is nothing of this API")
         answer = problems.problem(status, f"{path} {said}", hint="see /openapi.json")
         await answer(scope, receive, send)
+
+
+async def _metrics(request: Request) -> Response:
+    """For Prometheus; needs the scope read wherever that is needed."""
+    metrics: Metrics = request.app.state.metrics
+    text = await anyio.to_thread.run_sync(metrics.render)
+    return Response(text, headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})
 
 
 async def _failed(request: Request, error: Exception) -> Response:

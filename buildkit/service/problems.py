@@ -22,6 +22,7 @@ from buildkit.errors import (
 )
 from buildkit.service.answers import Problem
 from buildkit.service.database import DatabaseError
+from buildkit.service.events import TooManyFollowers
 from buildkit.service.logs import without_secrets
 from buildkit.service.queue import Conflict, QueueFull
 
@@ -29,6 +30,7 @@ MEDIA_TYPE = "application/problem+json"
 _STATUS: tuple[tuple[type[CudabuildError], int], ...] = (
     (Conflict, 409),
     (QueueFull, 429),
+    (TooManyFollowers, 429),
     (UnknownRecipe, 404),
     (NoSuchBuild, 404),
     (CannotCancel, 409),

@@ -34,7 +34,7 @@ def build_answer(row: Row, wheel_of: WheelOf, position: int | None = None) -> Bu
         created=row["created"],
         started=row["started"],
         ended=row["ended"],
-        seconds=_seconds(row["started"], row["ended"]),
+        seconds=seconds_between(row["started"], row["ended"]),
         position=position,
         grade=row["grade"],
         wheel=wheel_of(wheel["filename"], wheel["sha256"], wheel["size"]) if isinstance(wheel, dict) else None,
@@ -56,7 +56,8 @@ def links_of(identifier: str) -> Links:
     return Links(self=own, **{name: f"{own}/{name}" for name in names})
 
 
-def _seconds(started: str | None, ended: str | None) -> float | None:
+def seconds_between(started: str | None, ended: str | None) -> float | None:
+    """From one moment to the other, or until now; None where it has not begun."""
     if started is None:
         return None
     end = _moment(ended) if ended is not None else datetime.now(timezone.utc)

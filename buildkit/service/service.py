@@ -70,17 +70,22 @@ class Service:
         self, request: BuildRequest, *, who: str = "local", admin: bool = False, idempotency: str | None = None
     ) -> tuple[BuildAnswer, bool]:
         """Queue a build, or find the one that makes the same; and whether it is new. Raises UsageError, RecipeError."""
-        if (request.source is not None or request.recipe_toml is not None) and not admin:
-            raise UsageError("only an admin may send a source or a recipe's text", hint="name a recipe that is known")
-        loaded = self._recipe(request)
+        loaded = self._checked(request, admin=admin)
         version = choose_version(loaded.recipe, request.version).version
-        sources.check(request, loaded, self.settings.git_hosts)
         fingerprint = fingerprint_of(request, recipe_sha256=loaded.sha256, version=version)
         row, is_new = self.queue.submit(request, fingerprint, who=who, idempotency=idempotency)
         if self.worker is not None:
             self.worker.wake()
         self.tell(row["id"])
         return self._answer(row), is_new
+
+    def _checked(self, request: BuildRequest, *, admin: bool) -> LoadedRecipe:
+        """The recipe of a request that may be made."""
+        if (request.source is not None or request.recipe_toml is not None) and not admin:
+            raise UsageError("only an admin may send a source or a recipe's text", hint="name a recipe that is known")
+        loaded = self._recipe(request)
+        sources.check(request, loaded, self.settings.git_hosts)
+        return loaded
 
     def _recipe(self, request: BuildRequest) -> LoadedRecipe:
         if request.recipe_toml is None:
@@ -90,6 +95,14 @@ class Service:
         if loaded.recipe.name != request.recipe:
             raise RecipeError(f"the recipe is called {loaded.recipe.name}, the request says {request.recipe}")
         return loaded
+
+    def preview(self, request: BuildRequest, *, admin: bool = False) -> dict[str, Any]:
+        """The object of ``cudabuild plan --json``, of a failure too. Takes long where a source is to be fetched."""
+        loaded = self._checked(request, admin=admin)
+        choose_version(loaded.recipe, request.version)
+        if self.worker is None:
+            raise UsageError("this server makes no plans", hint="ask one that builds")
+        return self.worker.planner.plan({"request": request.model_dump(mode="json")})
 
     def builds(
         self, *, recipe: str | None = None, status: str | None = None, limit: int = 50, after: str | None = None

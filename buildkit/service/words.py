@@ -32,7 +32,7 @@ def plan_words(request: BuildRequest, *, recipes: Path | None) -> list[str]:
 def child_environment(environ: Mapping[str, str], cache: Path, git_hosts: Sequence[str] | None) -> dict[str, str]:
     """What a build's process sees: the server's variables without what is the server's own secret."""
     kept = {name: value for name, value in environ.items() if not name.startswith(_SECRET)}
-    kept["CUDABUILD_CACHE"] = str(cache)
+    kept |= {"CUDABUILD_CACHE": str(cache), "CUDABUILD_SERVER": ""}  # it builds itself, whatever the file says
     kept.pop(GIT_HOSTS, None)
     if git_hosts is not None:
         kept[GIT_HOSTS] = " ".join(git_hosts) or "none"

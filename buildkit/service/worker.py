@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 from buildkit.build.recording import this_process
 from buildkit.build.running import SILENCE, runs_here
@@ -41,6 +42,8 @@ class Worker:
     ) -> None:
         self.claims, self.runs, self.planner, self.settings = claims, runs, planner, settings
         self._changed = changed
+        self.ended: Callable[[Row, dict[str, Any]], None] = lambda _row, _values: None
+        """Called when a build has ended for good, with what was written of it."""
         self._thread = threading.Thread(target=self._work, name="cudabuild-worker", daemon=True)
         self._woken, self._ending = threading.Event(), threading.Event()
         self._pool = ThreadPoolExecutor(max_workers=settings.slots + 2, thread_name_prefix="cudabuild-plan")
@@ -242,6 +245,7 @@ class Worker:
             kind = f" ({ending.error['kind']})" if ending.error else ""
             LOG.info("build %s of %s %s%s", row["id"], row["recipe"], ending.status, kind)
             self._changed(row["id"])
+            self.ended(row, values)
 
 
 def _lives(row: Row) -> bool:

@@ -74,7 +74,8 @@ def test_the_words_of_a_build_hold_nothing_that_could_be_an_option(tmp_path: Pat
     assert plan_words(BuildRequest(recipe="x"), recipes=None)[1:] == [
         "-m", "buildkit", "plan", "--device=cuda", "--json", "--", "x"]  # fmt: skip
     environ = {"PATH": "/bin", "CUDABUILD_SERVICE_DATABASE": "s", "CUDABUILD_TOKEN": "s", "PGPASSWORD": "s"}
-    assert child_environment(environ, tmp_path, None) == {"PATH": "/bin", "CUDABUILD_CACHE": str(tmp_path)}
+    own = {"PATH": "/bin", "CUDABUILD_CACHE": str(tmp_path), "CUDABUILD_SERVER": ""}
+    assert child_environment(environ, tmp_path, None) == own
     assert child_environment(environ, tmp_path, ["a", "b"])["CUDABUILD_GIT_HOSTS"] == "a b"
     assert child_environment(environ, tmp_path, [])["CUDABUILD_GIT_HOSTS"] == "none"
 

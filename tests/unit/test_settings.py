@@ -62,6 +62,7 @@ def test_everything_in_the_file(home: Path) -> None:
         defer = "off"
         pass-env = ["CFLAGS", "NAME=a value"]
         toolkit-archives = "http://10.0.0.1:8000"
+        server = "https://build.example/"
         store = "shared"
         trusted-keys = ["ed25519:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="]
         tokens = "who.json"
@@ -79,6 +80,7 @@ def test_everything_in_the_file(home: Path) -> None:
         "defer": False,
         "pass_env": ("CFLAGS", "NAME=a value"),
         "toolkit_archives": "http://10.0.0.1:8000",
+        "server": "https://build.example",
         "store": str(home / ".config/cudabuild/shared"),
         "trusted_keys": (f"ed25519:{'A' * 43}=",),
         "tokens": home / ".config/cudabuild/who.json",
@@ -97,6 +99,7 @@ def test_everything_in_variables(home: Path) -> None:
         "CUDABUILD_TIMEOUT": "1h30m",
         "CUDABUILD_DEFER": "on",
         "CUDABUILD_TOOLKIT_ARCHIVES": "https://mirror.example/cuda/redist/",
+        "CUDABUILD_SERVER": "http://127.0.0.1:8080",
         "CUDABUILD_PASS_ENV": "CFLAGS, LDFLAGS CXXFLAGS",
         "CUDABUILD_STORE": "https://cache.example/prefix",
         "CUDABUILD_TRUSTED_KEYS": f"ed25519:{'A' * 43}= ed25519:{'B' * 43}=",
@@ -115,6 +118,7 @@ def test_everything_in_variables(home: Path) -> None:
         "defer": True,
         "pass_env": ("CFLAGS", "LDFLAGS", "CXXFLAGS"),
         "toolkit_archives": "https://mirror.example/cuda/redist",
+        "server": "http://127.0.0.1:8080",
         "store": "https://cache.example/prefix",
         "trusted_keys": (f"ed25519:{'A' * 43}=", f"ed25519:{'B' * 43}="),
         "tokens": home / "who.json",
