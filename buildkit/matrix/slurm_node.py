@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import signal
+import stat
 import sys
 import time
 from pathlib import Path
@@ -66,24 +67,33 @@ def feed(source: Path, cache: Path) -> None:
     """
     with file_lock(cache / "in-use" / "feed.lock"):
         for name in FED:
-            if (source / name).is_dir():
-                shutil.copytree(
-                    source / name, cache / name, symlinks=True, dirs_exist_ok=True, copy_function=_copy_if_newer
-                )
+            for folder, folders, files in os.walk(source / name):
+                target = cache / Path(folder).relative_to(source)
+                target.mkdir(parents=True, exist_ok=True)
+                for each in (*folders, *files):
+                    _fed(os.path.join(folder, each), os.path.join(target, each))  # noqa: PTH118
 
 
-def _copy_if_newer(source: str, target: str) -> str:
-    """Copy a file with its times, unless it is there and as new: in one step, as builds on this node may read it."""
+def _fed(source: str, target: str) -> None:
+    """Copy a file or a link with its times, unless it is there and as new; folders are walked into.
+
+    In one step, as builds on this node may read it. Strings: it is called for each of many thousand files.
+    """
     try:
-        known, offered = os.stat(target), os.stat(source)  # noqa: PTH116 - called for each of many thousand files
-        if known.st_size == offered.st_size and known.st_mtime >= offered.st_mtime:
-            return target
+        known, offered = os.lstat(target), os.lstat(source)
+        if stat.S_ISDIR(offered.st_mode):
+            return
+        same_link = stat.S_ISLNK(offered.st_mode) and stat.S_ISLNK(known.st_mode)
+        if same_link and os.readlink(source) == os.readlink(target):  # noqa: PTH115
+            return
+        if not same_link and known.st_size == offered.st_size and known.st_mtime >= offered.st_mtime:
+            return
     except FileNotFoundError:
-        pass
+        if os.path.isdir(source) and not os.path.islink(source):  # noqa: PTH112, PTH114
+            return
     part = f"{target}.{os.getpid()}-{time.monotonic_ns()}"
-    shutil.copy2(source, part)
+    shutil.copy2(source, part, follow_symlinks=False)
     os.replace(part, target)  # noqa: PTH105
-    return target
 
 
 if __name__ == "__main__":

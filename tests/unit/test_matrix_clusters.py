@@ -117,12 +117,17 @@ def test_a_node_is_fed_without_a_lock_where_it_is_fed_from(tmp_path: Path) -> No
     source, cache = tmp_path / "nfs", tmp_path / "node"
     (source / "uv" / "deep").mkdir(parents=True)
     (source / "uv" / "deep" / "file").write_text("1")
+    (source / "uv" / "link").symlink_to("deep")
+    (source / "uv" / "other").symlink_to("deep/file")
     (source / "store").mkdir()
     feed(source, cache)
     (source / "uv" / "deep" / "file").write_text("22")
+    (source / "uv" / "other").unlink()
+    (source / "uv" / "other").symlink_to("deep")
     feed(source, cache)
+    assert [(cache / "uv" / name).readlink().name for name in ("link", "other")] == ["deep", "deep"]
     assert (cache / "uv" / "deep" / "file").read_text() == "22"
-    assert sorted(path.name for path in source.rglob("*")) == ["deep", "file", "store", "uv"]
+    assert sorted(path.name for path in source.rglob("*")) == ["deep", "file", "link", "other", "store", "uv"]
     assert not (cache / "store").exists()
 
 
