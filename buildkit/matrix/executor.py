@@ -7,7 +7,7 @@ what it runs nor tries anything again: it says what began and how it ended, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -89,3 +89,9 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """End all it started, and everything that those started."""
+
+
+def cell_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a cell's command is given: a person's environment, but for the server that may be set in it or in the
+    configuration file. The executor has chosen where the cell is built."""
+    return {**environ, "CUDABUILD_SERVER": ""}

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from buildkit.matrix.executor import Began, Ended, Job
+from buildkit.matrix.executor import Began, Ended, Job, cell_environment
 from buildkit.process import end_group, start_attended
 
 PATIENCE = 25.0
@@ -45,7 +45,7 @@ class LocalExecutor:
     def __init__(self, slots: int, folder: Path, environ: Mapping[str, str], cwd: Path) -> None:
         self.slots = slots
         self._folder = folder
-        self._environ = environ
+        self._environ = cell_environment(environ)
         self._cwd = cwd
         self._where = platform.node()
         self._running: dict[str, _Running] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from buildkit import process
 from buildkit.errors import CudabuildError, MachineError
-from buildkit.matrix.executor import Job
+from buildkit.matrix.executor import Job, cell_environment
 from buildkit.matrix.slurm_request import sbatch_words, script
 from buildkit.matrix.slurm_state import SACCT, SQUEUE, State, parse_states, parse_submitted, state_command
 
@@ -81,7 +81,7 @@ def fetch_command(words: Sequence[str]) -> list[str]:
 
 def fetch(words: Sequence[str], environ: Mapping[str, str], cwd: Path, *, cell: str) -> None:
     """Run it. Raises FetchFailed."""
-    done = process.run(fetch_command(words), env=environ, cwd=cwd, timeout=4 * 3600.0, check=False)
+    done = process.run(fetch_command(words), env=cell_environment(environ), cwd=cwd, timeout=4 * 3600.0, check=False)
     if done.returncode:
         raise FetchFailed(
             f"what {cell} needs could not be fetched here",

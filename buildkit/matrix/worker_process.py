@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from buildkit.matrix.executor import EndCause
+from buildkit.matrix.executor import EndCause, cell_environment
 from buildkit.matrix.local import read_answer
 from buildkit.process import end_group, start_attended
 
@@ -86,7 +86,11 @@ class CellProcess:
         self._started, self._kills = time.monotonic(), kernel_kills()
         cwd = self.cwd if self.cwd.is_dir() else self.folder
         self._process = start_attended(
-            self.command, env=self.environ, cwd=cwd, stdout=self.folder / "answer.json", stderr=self.log
+            self.command,
+            env=cell_environment(self.environ),
+            cwd=cwd,
+            stdout=self.folder / "answer.json",
+            stderr=self.log,
         )
         return self
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import permutations
@@ -20,7 +21,7 @@ from buildkit.cli.matrix_schema import RUN, SHOWN, run_matrix_schema_text, show_
 from buildkit.cli.matrix_watch import LineWatcher, TableWatcher
 from buildkit.errors import Interrupted, NoSuchBuild, UsageError
 from buildkit.matrix.cell import Cell
-from buildkit.matrix.executor import Began, EndCause, Ended, Job, Need
+from buildkit.matrix.executor import Began, EndCause, Ended, Job, Need, cell_environment
 from buildkit.matrix.executors import ExecutorContext, make_executor
 from buildkit.matrix.expand import Dropped
 from buildkit.matrix.history import Estimate, Past, estimate, past_cells
@@ -34,6 +35,7 @@ from buildkit.matrix.run import MatrixRun, Policy, Task
 from buildkit.matrix.schedule import longest_first, lower_bound, makespan
 from buildkit.matrix.state import Runs
 from buildkit.matrix.tasks import continued, fingerprint, need_of, tasks_of, words_of
+from buildkit.matrix.worker_process import CellProcess
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "reference"
 GIB = 1 << 30
@@ -493,3 +495,13 @@ def test_executors_by_their_names(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=said):
             make_executor(spec, context)
+
+
+def test_a_cell_goes_to_no_server(tmp_path: Path) -> None:
+    """The executor has chosen where it is built: what a person's environment names is not asked again."""
+    command = [sys.executable, "-c", "import json, os; print(json.dumps(os.environ['CUDABUILD_SERVER']))"]
+    environ = {**os.environ, "CUDABUILD_SERVER": "http://192.0.2.1:9"}
+    assert cell_environment(environ) == {**environ, "CUDABUILD_SERVER": ""}
+    running = CellProcess(command, environ, tmp_path / "cell", tmp_path).start()
+    running.wait()
+    assert (tmp_path / "cell" / "answer.json").read_text() == '""\n'

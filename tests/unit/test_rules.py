@@ -184,7 +184,9 @@ def is_a_step(hint: str) -> bool:
 def own_options() -> frozenset[str]:
     context = click.Context(cli, info_name="cudabuild")
     commands = [cli.get_command(context, name) for name in COMMANDS]
-    return frozenset(option for command in commands if command for item in command.params for option in item.opts)
+    return frozenset(
+        option for command in (cli, *commands) if command for item in command.params for option in item.opts
+    )
 
 
 @pytest.mark.parametrize("kind", [CudabuildError.kind, *(cause.kind for cause in causes())])
