@@ -39,7 +39,7 @@ VICTIMS = ("worker", "nanny", "scheduler", "client")
 
 @contextmanager
 def limited() -> Iterator[tuple[str, ...]]:
-    """The words of a program that starts another in a memory cgroup of its own; none where none can be made."""
+    """The words of a program that starts others, each in a memory cgroup of its own; none where none can be made."""
     for root, file in (
         (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
         (Path("/sys/fs/cgroup"), "memory.max"),
@@ -47,14 +47,16 @@ def limited() -> Iterator[tuple[str, ...]]:
         group = root / f"cudabuild-faults-{os.getpid()}"
         try:
             group.mkdir()
-            (group / file).write_text(str(LIMIT))
+            (group / file).write_text(str(LIMIT * len(NAMES)))
         except OSError:
             continue
+        own = f"mkdir {group}/$$ && echo {LIMIT} > {group}/$$/{file} && echo $$ > {group}/$$/cgroup.procs"
         try:
-            yield ("sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh")
+            yield ("sh", "-c", f'{own} && exec "$@"', "sh")
         finally:
-            wait_until(partial(_empty, group), 20)
-            group.rmdir()
+            for each in (*(path for path in group.iterdir() if path.is_dir()), group):
+                wait_until(partial(_empty, each), 20)
+                each.rmdir()
         return
     yield ()
 
@@ -63,7 +65,8 @@ def _empty(group: Path) -> bool:
     return not (group / "cgroup.procs").read_text().strip()
 
 
-def _compiled(gated: Gated, cells: int) -> bool:
+def _compiled(gated: Gated, client: Client, cells: int) -> bool:
+    assert client.process.poll() is None or len(set(gated.compiled())) >= cells, client.answer()
     return len(set(gated.compiled())) >= cells
 
 
@@ -118,7 +121,9 @@ def measure(folder: Path, marks: Path, prefix: tuple[str, ...]) -> bool:
     gated = Gated(folder, marks)
     names = [gated.add(f"cell{number:02}") for number in range(CELLS)]
     listed = ", ".join(f'"{name}"' for name in names)
-    text = f'[matrix]\nrecipes = [{listed}]\ntorch = ["2.13.0"]\ndevice = "cpu"\nmemory = "512 MiB"\n'
+    text = (
+        f'[matrix]\nrecipes = [{listed}]\ntorch = ["2.13.0"]\ndevice = "cpu"\n[[matrix.override]]\nmemory = "512 MiB"\n'
+    )
     (folder / "cudabuild.toml").write_text(text)
     cluster = DaskCluster(folder / "cluster", SCRIPT, dict(os.environ), prefix)
     shared_folders(folder / "home", *(cluster.cache(name) for name in NAMES))
@@ -130,13 +135,13 @@ def measure(folder: Path, marks: Path, prefix: tuple[str, ...]) -> bool:
         for victim in VICTIMS:
             gated.hold()
             before = len(set(gated.compiled()))
-            assert wait_until(partial(_compiled, gated, before + 2), 600), gated.compiled()
+            assert wait_until(partial(_compiled, gated, client, before + 2), 600), gated.compiled()
             twice = len(gated.compiled()) - len(set(gated.compiled()))
             began = time.monotonic()
             strike(victim, cluster, client)
             gated.go()
             wanted = min(CELLS, before + 4)
-            assert wait_until(partial(_compiled, gated, wanted), 600), gated.compiled()
+            assert wait_until(partial(_compiled, gated, client, wanted), 600), gated.compiled()
             again = len(gated.compiled()) - len(set(gated.compiled())) - twice
             good &= again <= 1
             seconds = round(time.monotonic() - began, 1)
