@@ -56,7 +56,11 @@ def _below_the_limit(value: int) -> int:
 
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$", max_length=100)]
 Capability = Annotated[str, AfterValidator(_capability)]
-Address = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9][!#-&(-;=?-_a-z~]*$", max_length=400), AfterValidator(_address)]
+Address = Annotated[
+    str,
+    StringConstraints(pattern=r"^https?://[A-Za-z0-9][!#-&(-;=?-_a-z~]*$", max_length=400),
+    AfterValidator(_address),
+]
 Requirement = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9./][ !#-&(-~]*$", max_length=400)]
 Glob = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9*][A-Za-z0-9*._/+-]*$", max_length=100)]
 Platform = Literal["linux_x86_64", "linux_aarch64"]
