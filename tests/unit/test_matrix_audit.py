@@ -397,3 +397,8 @@ def test_an_address_is_refused_without_its_login() -> None:
     with pytest.raises(UsageError) as caught:
         index_address("ftp://me:secret@h/")
     assert "secret" not in caught.value.message
+
+
+def test_the_certificate_of_the_asked_index_is_verified() -> None:
+    with RemoteIndex("https://wheels.example/simple/", IndexSettings()) as index:
+        assert [pattern.pattern for pattern in index._session._mounts if "wheels.example" in pattern.pattern] == []
