@@ -9,7 +9,9 @@ from pathlib import Path
 from buildkit.errors import UsageError
 from buildkit.matrix.packages import Wanted
 from buildkit.process import ProgramFailed, ProgramMissing, run
-from buildkit.source.git_command import environment
+
+
+_ENGLISH = {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}
 
 
 def changed_since(revision: str, packages: list[Wanted]) -> set[tuple[str, str]]:
@@ -42,7 +44,7 @@ def _has_changes(folder: Path, revision: str) -> bool:
 def _is_tracked(folder: Path) -> bool:
     try:
         words = ["git", "-C", str(folder), "rev-parse", "--is-inside-work-tree"]
-        answer = run(words, env=environment(os.environ, "file"), check=False)
+        answer = run(words, env={**os.environ, **_ENGLISH}, check=False)
     except ProgramMissing as error:
         hint = "sudo apt-get install git (dnf install git, conda install git)"
         raise UsageError("--changed-since asks git, which is not here", evidence=error.evidence, hint=hint) from error
@@ -55,7 +57,7 @@ def _is_tracked(folder: Path) -> bool:
 
 def _git(folder: Path, *words: str) -> str:
     try:
-        return run(["git", "-C", str(folder), *words], env=environment(os.environ, "file")).stdout.strip()
+        return run(["git", "-C", str(folder), *words], env={**os.environ, **_ENGLISH}).stdout.strip()
     except ProgramFailed as error:
         revision = next((word for word in words if word.endswith("^{commit}")), "").removesuffix("^{commit}")
         raise UsageError(

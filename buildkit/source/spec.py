@@ -85,7 +85,7 @@ def parse_source(text: str, *, cwd: Path | None = None) -> SourceSpec:
     """
     base = cwd or Path.cwd()
     if text.startswith("pypi:"):
-        return parse_index_name(text)
+        return _parse_index_name(text)
     path = base / Path(text).expanduser()
     if path.is_dir():
         return FolderSpec(path)
@@ -96,8 +96,7 @@ def parse_source(text: str, *, cwd: Path | None = None) -> SourceSpec:
     return _parse_git(text, base)
 
 
-def parse_index_name(text: str) -> SdistSpec:
-    """``pypi:NAME`` or ``pypi:NAME==VERSION``. Raises :class:`UsageError`."""
+def _parse_index_name(text: str) -> SdistSpec:
     name, equals, version = text.removeprefix("pypi:").partition("==")
     if not _NAME.match(name.strip()) or (equals and not re.fullmatch(r"[A-Za-z0-9.!+_-]+", version.strip())):
         raise UsageError(f"{text!r} does not name a package", hint="write pypi:NAME or pypi:NAME==VERSION")
