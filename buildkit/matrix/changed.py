@@ -10,7 +10,6 @@ from buildkit.errors import UsageError
 from buildkit.matrix.packages import Wanted
 from buildkit.process import ProgramFailed, ProgramMissing, run
 
-
 _ENGLISH = {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}
 
 
