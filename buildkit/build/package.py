@@ -139,6 +139,12 @@ def _name_of(spec: SourceSpec) -> str:
     return normalised(spec.name)
 
 
+def index_name(text: str) -> tuple[str, str]:
+    """Name and version (empty: the newest) of ``pypi:NAME[==VERSION]``. Raises UsageError."""
+    spec = parse_source(text)
+    return (spec.name, spec.version or "") if isinstance(spec, SdistSpec) else ("", "")
+
+
 def folder_name(folder: Path) -> str:
     """The project's name where pyproject.toml says it, else the folder's."""
     from buildkit.source.metadata import of_folder

@@ -53,7 +53,7 @@ class RemoteIndex:
         from unearth.fetchers import PyPIClient
 
         self._session = PyPIClient(
-            trusted_hosts=[*self.settings.trusted_hosts, urlsplit(self.url).netloc.rpartition("@")[2]],
+            trusted_hosts=self.settings.trusted_hosts,
             verify=tls_context(self.settings),
             timeout=self.settings.timeout,
             proxy=self.settings.proxy,

@@ -48,7 +48,7 @@ def audit_command(index: str, *, look: bool, limit: int, as_json: bool, **option
     from buildkit.matrix.audit import Audit
 
     inputs = read_inputs(options)
-    with RemoteIndex(_address(index), inputs.context.index) as remote:
+    with RemoteIndex(index_address(index), inputs.context.index) as remote:
         audit = Audit(remote, {cell.id: _pinned(cell, inputs) for cell in inputs.cells}, limit, look_always=look)
         audit.check()
         findings = [audit.of(cell) for cell in inputs.cells]
@@ -62,10 +62,18 @@ def audit_command(index: str, *, look: bool, limit: int, as_json: bool, **option
     return 0 if all(each.status == "served" for each in findings) else StoreError.exit_code
 
 
-def _address(index: str) -> str:
-    parts = urlsplit(index)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise UsageError(f"{index} is not an index's address", hint="cudabuild matrix audit https://HOST/simple/")
+def index_address(index: str) -> str:
+    """The same, if it is an index's address. Raises UsageError."""
+    from buildkit.process import redact
+
+    try:
+        parts = urlsplit(index)
+        fine = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or True)
+    except ValueError:  # a bracket without the other one, a port that is none
+        fine = False
+    if not fine:
+        hint = "cudabuild matrix audit https://HOST/simple/"
+        raise UsageError(f"{redact(index)} is not an index's address", hint=hint)
     return index
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from buildkit.cli.options import Asked
     from buildkit.matrix.expand import Expansion
     from buildkit.matrix.model import Matrix
+    from buildkit.matrix.packages import Wanted
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Planned:
     matrix: Matrix
     expansion: Expansion
     folders: tuple[Path, ...]
+    packages: dict[tuple[str, str], Wanted]
 
 
 def plan_cells(file: Path | None, recipes_folder: Path | None, asked: Asked) -> Planned:
@@ -31,7 +33,7 @@ def plan_cells(file: Path | None, recipes_folder: Path | None, asked: Asked) -> 
     from buildkit.cli.settings import config_file
     from buildkit.matrix.expand import Here, expand, words_of_recipes
     from buildkit.matrix.model import FILE, load_matrix
-    from buildkit.matrix.packages import find_packages
+    from buildkit.matrix.packages import by_recipe, find_packages
     from buildkit.recipe.loader import search_path
 
     path = asked.cwd / (file or FILE)
@@ -43,4 +45,4 @@ def plan_cells(file: Path | None, recipes_folder: Path | None, asked: Asked) -> 
         )
     folders = search_path(recipes_folder or asked.settings.recipes, path.parent, asked.environ)
     packages = find_packages(words_of_recipes(matrix), folders, path.parent)
-    return Planned(path, matrix, expand(matrix, packages, Here("", "linux_x86_64")), folders)
+    return Planned(path, matrix, expand(matrix, packages, Here("", "linux_x86_64")), folders, by_recipe(packages))

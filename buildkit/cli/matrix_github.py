@@ -71,7 +71,7 @@ def _system_of(planned: Planned) -> Any:
     from buildkit.recipe.loader import find_recipe
 
     def packages(cell: Cell, image: Image) -> Sequence[str]:
-        if "/" in cell.recipe or ":" in cell.recipe:
+        if not planned.packages[cell.recipe, cell.version].known:
             return ()
         system = find_recipe(cell.recipe, planned.folders).recipe.system
         return system.apt if image.installer == "apt" else system.dnf

@@ -122,8 +122,13 @@ def common_words(options: Mapping[str, Any]) -> list[str]:
         words += ["--recipes", str(recipes.absolute())]
     for name, option in (("pass_env", "--pass-env"), ("find_links", "--find-links")):
         for value in options.get(name, ()):
-            words += [option, value]
+            words += [option, _from_anywhere(value) if option == "--find-links" else value]
     if options.get("store"):
-        words += ["--store", str(options["store"])]
+        words += ["--store", _from_anywhere(options["store"])]
     flags = {"offline": "--offline", "refresh": "--refresh", "no_canary": "--no-canary"}
     return words + [flag for name, flag in flags.items() if options.get(name)]
+
+
+def _from_anywhere(place: str) -> str:
+    """A folder or an address, as a command of another working folder (the file's) takes it."""
+    return place if "://" in place or place.startswith("file:") else str(Path(place).expanduser().absolute())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -171,19 +172,29 @@ def _values(cell: Cell) -> dict[str, str]:
 
 
 def _named(candidates: Sequence[_Candidate]) -> Iterator[_Candidate]:
-    """Each with its id: torch's series, or its whole version where the series alone would be two cells."""
+    """Each with its id: torch's series, or its whole version where the series alone would be two cells; and the whole
+    word for a package where its name alone would be two packages.
+    """  # fmt: skip
     short = [_id(one, exact=False) for one in candidates]
-    publics = {(name, one.cell.torch.partition("+")[0]) for name, one in zip(short, candidates, strict=True)}
-    shared = Counter(name for name, _ in publics)
-    for name, one in zip(short, candidates, strict=True):
-        exact = shared[name] > 1 and one.wanted.torch
-        yield replace(one, cell=replace(one.cell, id=_id(one, exact=True) if exact else name))
+    both = list(zip(short, candidates, strict=True))
+    torches = Counter(name for name, _ in {(name, one.cell.torch.partition("+")[0]) for name, one in both})
+    sources = Counter(name for name, _ in {(name, _source(one.wanted)) for name, one in both})
+    for name, one in both:
+        exact = torches[name] > 1 and one.wanted.torch
+        whole = sources[name] > 1 and not one.wanted.known
+        identifier = _id(one, exact=exact, whole=whole) if exact or whole else name
+        yield replace(one, cell=replace(one.cell, id=identifier))
 
 
-def _id(one: _Candidate, *, exact: bool) -> str:
-    cell = one.cell
+def _source(wanted: Wanted) -> str:
+    return str(wanted.folder or wanted.recipe)
+
+
+def _id(one: _Candidate, *, exact: bool, whole: bool = False) -> str:
+    wanted, cell = one.wanted, one.cell
+    name = wanted.name if wanted.known or wanted.recipe.strip("./") == "" else wanted.recipe
     return cell_id(
-        recipe=one.wanted.name if one.wanted.known else cell.recipe,
+        recipe=re.sub(r"[/:]+", "_", wanted.recipe.replace("..", "up")) if whole else name,
         version=cell.version,
         torch=cell.torch if one.wanted.torch else "",
         cuda=cell.cuda,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -36,6 +37,17 @@ def _cron(value: str) -> str:
     return value
 
 
+def _address(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        user, _port = parts.username, parts.port
+    except ValueError as error:
+        raise ValueError(f"{value!r} is no address: {error}") from None
+    if user is not None:
+        raise ValueError("a login would stand in the committed workflow: store a token as a secret instead")
+    return value
+
+
 def _below_the_limit(value: int) -> int:
     if value > LIMIT - AFTER_BUILD - BEFORE_BUILD:
         raise ValueError("GitHub ends a job after 6 h, and 40 min of them are not for the build: at most '320 min'")
@@ -44,7 +56,11 @@ def _below_the_limit(value: int) -> int:
 
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$", max_length=100)]
 Capability = Annotated[str, AfterValidator(_capability)]
-Address = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9][!#-&(-;=?-_a-z~]*$", max_length=400)]
+Address = Annotated[
+    str,
+    StringConstraints(pattern=r"^https?://[A-Za-z0-9][!#-&(-;=?-_a-z~]*$", max_length=400),
+    AfterValidator(_address),
+]
 Requirement = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9./][ !#-&(-~]*$", max_length=400)]
 Glob = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9*][A-Za-z0-9*._/+-]*$", max_length=100)]
 Platform = Literal["linux_x86_64", "linux_aarch64"]

@@ -39,7 +39,10 @@ def _dashed(name: str) -> str:
 def _torch(value: str) -> str:
     if value.strip() == "active":
         raise ValueError("a matrix names its torch: write 2.13.0+cu130, or 2.13.0 with its CUDA under cuda")
-    return parse_torch(value)
+    try:
+        return parse_torch(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is no torch version: write 2.13.0 or 2.13.0+cu130") from None
 
 
 def _target_set(value: str) -> str:
@@ -240,6 +243,8 @@ def _in_words(location: Location, item: Any) -> str:
     if kind == "extra_forbidden":
         known = _keys(location[1:-1])
         return f"unknown key{did_you_mean(str(location[-1]), known)} (known here: {', '.join(known)})"
+    if kind == "tuple_type" and location[-1] in {"include", "exclude", "override"}:
+        return f"must be a list of tables: write [[{'.'.join(map(str, location))}]]"
     if kind == "value_error":
         return str(item["ctx"]["error"])
     if kind == "literal_error":

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from buildkit.build.package import folder_name
-from buildkit.errors import ConfigError
+from buildkit.build.package import folder_name, index_name
+from buildkit.errors import ConfigError, UsageError
 from buildkit.recipe.loader import LoadedRecipe, find_recipe
 from buildkit.recipe.model import BuildSection
 from buildkit.recipe.selection import choose_version
@@ -49,8 +49,8 @@ def find_packages(words: Iterable[str], folders: Sequence[Path], cwd: Path) -> d
 
 def _meant(word: str, folders: Sequence[Path], cwd: Path) -> tuple[Wanted, ...]:
     if word.startswith("pypi:"):
-        name, _, version = word.partition("==")
-        return (Wanted(name, version, name.removeprefix("pypi:"), known=False),)
+        name, version = _index_name(word)
+        return (Wanted(f"pypi:{name}", version, name, known=False),)
     if "/" in word or word in {".", ".."}:
         folder = cwd / word
         if not folder.is_dir():
@@ -62,6 +62,13 @@ def _meant(word: str, folders: Sequence[Path], cwd: Path) -> tuple[Wanted, ...]:
     if version == "*":
         return tuple(_of_recipe(loaded, one.version) for one in loaded.recipe.versions)
     return (_of_recipe(loaded, choose_version(loaded.recipe, version or None).version),)
+
+
+def _index_name(word: str) -> tuple[str, str]:
+    try:
+        return index_name(word)
+    except UsageError as error:
+        raise ConfigError(f"matrix.recipes: {error.message}", hint=error.hint) from None
 
 
 def _of_recipe(loaded: LoadedRecipe, version: str) -> Wanted:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from buildkit.cli.matrix_schema import RUN, SHOWN
+from buildkit.errors import UsageError
 from buildkit.guard.sampling import all_processes
 from buildkit.matrix.changed import changed_since
 from buildkit.matrix.packages import Wanted
@@ -177,3 +178,10 @@ def test_what_has_changed_since_a_revision(tmp_path: Path) -> None:
     found = changed_since("HEAD~1", [*packages, outside, Wanted("pypi:x", "1", "x")])
     assert {name for name, _ in found} == {"edited", "committed", "new"}
     assert {name for name, _ in changed_since("HEAD", packages)} == {"edited", "new"}
+    with pytest.raises(UsageError, match="git does not know it"):
+        changed_since("-x", packages)
+    # A checkout that git does not read has not stayed as it was.
+    (tmp_path / "new" / ".git").write_text(f"gitdir: {tmp_path}/gone\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="git cannot read") as caught:
+        changed_since("HEAD", packages)
+    assert "not a git repository" in caught.value.evidence

@@ -199,6 +199,8 @@ def test_rules_are_about_what_they_name() -> None:
         (f"[matrix]\n{ONE}[[matrix.exclude]]\nwhen = 'device == cpu or gcc > 12'", "gcc cannot stand in a matrix"),
         (f"[matrix]\n{ONE}[[matrix.override]]\nmemory = '8'", "'8' is not a size"),
         (f"[matrix]\n{ONE}[[matrix.override]]\nmemry = '8 GiB'", "matrix.override[0].memry: unknown key; did you mean"),
+        (f"[matrix]\n{ONE}[matrix.override]\nmemory = '8 GiB'", "must be a list of tables: write [[matrix.override]]"),
+        ("[matrix]\nrecipes = ['vox']\ntorch = ['new']", "is no torch version: write 2.13.0 or 2.13.0+cu130"),
         ("[matrix\n", "not valid TOML"),
     ],
 )
@@ -247,9 +249,25 @@ def test_words_become_packages(tmp_path: Path) -> None:
     (vox,), (mine,), (ext,) = found["vox"], found["./mine"], found["pypi:Ext==3.0"]
     assert (vox.torch, vox.cpu, vox.folder) == (False, False, tmp_path / "recipes" / "vox")
     assert (mine.name, mine.recipe, ext.recipe, ext.name) == ("my-ext", "./mine", "pypi:Ext", "Ext")
-    for word, cause in (("vix", UnknownRecipe), ("vox==9", RecipeError), ("./none", ConfigError)):
+    for word, cause in (("vix", UnknownRecipe), ("vox==9", RecipeError), ("./none", ConfigError),
+                        ("pypi:", ConfigError), ("pypi:../x==1", ConfigError),
+                        ("pypi:x==1\n::error::y", ConfigError)):  # fmt: skip
         with pytest.raises(cause):
             find_packages([word], folders, tmp_path)
+
+
+def test_no_package_takes_anothers_place_by_its_name() -> None:
+    folders = ["./a/vox", "./b/vox", "../a/vox"]
+    packages = {word: (Wanted(word, "", "vox", Path("/src", word).resolve(), known=False),) for word in folders}
+    packages |= {"./own": (Wanted("./own", "", "own", Path("/own"), known=False),)}
+    packages |= {"own/": (Wanted("own/", "", "own", Path("/own"), known=False),)}
+    packages |= {".": (Wanted(".", "", "this", Path("/this"), known=False),)}
+    packages |= {"diso": (Wanted("diso", "1", "diso", Path("/recipes/diso")),)}
+    packages |= {"pypi:diso==1": (Wanted("pypi:diso", "1", "diso", known=False),)}
+    text = f'[matrix]\nrecipes = {list(packages)}\ntorch = ["2.13.0+cu130"]\ndevice = "cpu"\n'
+    found = expand(parse_matrix(text, FILE), packages, HERE).cells
+    names = ["a_vox", "b_vox", "up_a_vox", "own", "this", "diso-1", "pypi_diso-1"]
+    assert [cell.id.removesuffix("-pt2.13-cpu-cp311") for cell in found] == names
 
 
 def test_ids_are_names_of_files() -> None:

@@ -15,7 +15,8 @@ from ranged import Site, serving
 
 from buildkit.build.remote_file import NoRanges, RemoteFile, TooMuch
 from buildkit.build.remote_index import RemoteIndex
-from buildkit.errors import IndexDenied, IndexUnreachable, NotOnIndex
+from buildkit.cli.matrix_audit import index_address
+from buildkit.errors import IndexDenied, IndexUnreachable, NotOnIndex, UsageError
 from buildkit.matrix.audit import Audit, Finding
 from buildkit.matrix.audit_fit import misfit, read_name
 from buildkit.matrix.audit_pages import NoPage, read_page
@@ -384,3 +385,20 @@ def test_no_ranges_and_too_much_are_causes_of_their_own(site: Site) -> None:
         site.ranges = False
         with pytest.raises(NoRanges):
             index.read(f"{site.url}/file", 100_000, lambda file: file.read())
+
+
+@pytest.mark.parametrize("text", ["", "wheels", "file:///x", "https:///x", "http://[::1/", "http://h:port/", "-x"])
+def test_what_is_no_address_of_an_index_is_said(text: str) -> None:
+    with pytest.raises(UsageError, match="is not an index's address"):
+        index_address(text)
+
+
+def test_an_address_is_refused_without_its_login() -> None:
+    with pytest.raises(UsageError) as caught:
+        index_address("ftp://me:secret@h/")
+    assert "secret" not in caught.value.message
+
+
+def test_the_certificate_of_the_asked_index_is_verified() -> None:
+    with RemoteIndex("https://wheels.example/simple/", IndexSettings()) as index:
+        assert [pattern.pattern for pattern in index._session._mounts if "wheels.example" in pattern.pattern] == []

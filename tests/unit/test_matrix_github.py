@@ -165,6 +165,7 @@ def test_builds_end_before_github_ends_them() -> None:
         {"gpu_runners": {"rtx": ["a"]}}, {"gpu_runners": {"9.0": []}}, {"runners": {"windows": "w"}},
         {"schedule": "daily"}, {"publish": {"index": "file:///x"}}, {"publish": {**INDEX, "environment": "${{ x }}"}},
         {"publish": {"index": "https://wheels.example/legacy/\"; curl"}}, {"rounds": 0}, {"unknown": 1},
+        {"publish": {"index": "https://a[b/legacy/"}}, {"publish": {"index": "https://me:secret@wheels.example/"}},
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be(given: dict[str, Any]) -> None:
@@ -326,6 +327,15 @@ def test_the_command_writes_checks_and_prints(project: Path, capsys: pytest.Capt
     (project / "w.yml").write_text((project / "w.yml").read_text().replace("'12.0'", "'8.6'"))
     with pytest.raises(ConfigError, match="is not what the matrix gives"):
         command("--out", "w.yml", "--check")
+
+
+def test_a_folder_is_a_package_of_the_repository(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = project / "cudabuild.toml"
+    file.write_text(file.read_text().replace('"diso"', '"."'))
+    (project / "pyproject.toml").write_text('[project]\nname = "mine"\nversion = "1"\n')
+    command("--print-matrix")
+    (row,) = json.loads(capsys.readouterr().out)["build"]["include"]
+    assert (row["package"], row["cell"]) == (".", "mine-pt2.13-cu130-cp311-sm120")
 
 
 def test_somebody_elses_file_is_left_alone(project: Path) -> None:

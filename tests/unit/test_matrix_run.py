@@ -16,6 +16,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from buildkit.build.recording import this_process
+from buildkit.cli.matrix_inputs import common_words
 from buildkit.cli.matrix_page import run_lines, show_lines
 from buildkit.cli.matrix_schema import RUN, SHOWN, run_matrix_schema_text, show_matrix_schema_text, show_object
 from buildkit.cli.matrix_watch import LineWatcher, TableWatcher
@@ -495,6 +496,15 @@ def test_executors_by_their_names(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=said):
             make_executor(spec, context)
+
+
+def test_folders_are_those_of_who_typed_them_not_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {"find_links": ("links", "https://wheels.example/", "file:///x"), "store": "store", "pass_env": ("A=b",)}
+    assert common_words(given) == [
+        "--pass-env", "A=b", "--find-links", f"{tmp_path}/links", "--find-links", "https://wheels.example/",
+        "--find-links", "file:///x", "--store", f"{tmp_path}/store",
+    ]  # fmt: skip
 
 
 def test_a_cell_goes_to_no_server(tmp_path: Path) -> None:
