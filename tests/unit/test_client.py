@@ -239,7 +239,7 @@ def test_a_server_that_is_always_busy(stub: Stub, capsys: pytest.CaptureFixture[
     [
         (("log", "last"), {"builds": [1]}),
         (("log", "b1", "--follow"), {}),
-        (("cancel", "b1"), {"id": 3}),
+        (("cancel", "b1"), {}),
         (("recipes", "list"), {"recipes": [{"name": 3}]}),
         (("recipes", "show", "x"), {"recipes": [{"name": 3}]}),
     ],
@@ -250,6 +250,17 @@ def test_an_answer_of_another_shape_is_no_traceback(
     stub.refusals = [JSONResponse({"schema": 1, **answer})] * 2
     assert run(stub, *words) == 4
     assert "does not answer as a server of cudabuild" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [("plan", "some-kernels"), ("some-kernels", "--plan")])
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_plan_that_fails_there_fails_here(
+    stub: Stub, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], as_json: bool
+) -> None:
+    stub.refusals = [JSONResponse({"schema": 1, "build": None, "recipe": "some-kernels", "error": FAILURE})]
+    assert run(stub, *words, *(["--json"] if as_json else [])) == 7
+    said = capsys.readouterr()
+    assert json.loads(said.out)["error"]["kind"] == "out-of-memory" if as_json else "memory ran out" in said.err
 
 
 @pytest.mark.parametrize("text", [".", "..", "?limit=1", "a#b", "a b", "%2e", "-x", "::set-output", "x" * 129])
