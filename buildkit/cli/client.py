@@ -19,13 +19,15 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from buildkit.cli.client_http import Server
+from buildkit.cli.client_http import Server, not_ours
 from buildkit.cli.client_words import can_be_remote
 from buildkit.cli.credentials import access_to
 from buildkit.cli.main import CommandGroup, cli, fail
 from buildkit.cli.streams import READER_GONE, ReaderGone, flush_output, give_up_output
 from buildkit.errors import CudabuildError, Terminated, UsageError
 
+_ODD = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
+"""What comes of reading an answer that is of the right format by its number alone."""
 _HANDLERS = {
     "build": "client_build:build_all",
     "install": "client_install:install_all",
@@ -97,7 +99,10 @@ def _callback(handler: str) -> Callable[..., int]:
         typed = frozenset(name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE)
         with Server(access_to(str(context.obj), os.environ)) as server:
             function = getattr(importlib.import_module(f"buildkit.cli.{module}"), name)
-            code: int = function(Asked(server, options, typed, dict(os.environ)))
+            try:
+                code: int = function(Asked(server, options, typed, dict(os.environ)))
+            except _ODD as error:  # a key that is missing, a list where a number is to be
+                raise not_ours(server.url, f"{type(error).__name__}: {error}") from error
         return code
 
     return run

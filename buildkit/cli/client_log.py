@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -16,10 +17,13 @@ from buildkit.errors import Cancelled, CudabuildError, NoSuchBuild, UsageError
 if TYPE_CHECKING:
     from buildkit.cli.client import Asked
 
+_NAMES_A_BUILD = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
+"""What the API takes as a build; all else would be another path, or a query."""
+
 
 def find_build(server: Server, text: str) -> dict[str, Any]:
     """The newest build that is meant by an id, a recipe's name, or ``last``. Raises NoSuchBuild."""
-    if "/" in text or not text.isprintable():
+    if not _NAMES_A_BUILD.fullmatch(text):
         raise NoSuchBuild(f"no build {text!r} is known to {server.url}", hint="name a build's id, a recipe, or `last`")
     if text != "last":
         try:

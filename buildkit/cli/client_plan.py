@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from buildkit.cli.client_http import API
+from buildkit.cli.client_http import API, cause_of_object
 from buildkit.cli.client_request import request_for, settings_of
 from buildkit.cli.output import SCHEMA, answer, error_object, print_failure, print_json, say
 from buildkit.errors import CudabuildError, UnknownRecipe
@@ -24,6 +24,8 @@ def show_plans(asked: Asked) -> int:
     for package in asked.options["packages"]:
         try:
             plan = asked.server.post(f"{API}/plan", request_for(package, asked, settings))
+            if isinstance(plan.get("error"), dict):  # it could be asked, and there is no plan
+                raise cause_of_object(plan["error"], asked.server.url)
         except CudabuildError as error:
             code = code or error.exit_code
             objects.append({"schema": SCHEMA, "build": None, "recipe": package, "error": error_object(error)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,7 +17,10 @@ LONGEST_LINE = 16 << 20
 """Bytes of a line of the protocol, at most: a server sends 32 KiB of the log in one."""
 PATIENCE = 300.0
 """Seconds for which a server that does not answer is asked again: it may be started anew."""
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
+_LASTING = 30.0
+"""Seconds after which a connection that still gives signs was a good one: a build may wait in silence for hours."""
 
 
 @dataclass(frozen=True)
@@ -38,21 +42,23 @@ class Following:
     at: int = 0
     last: dict[str, Any] = field(default_factory=dict)
     """The build's object as it was told last."""
+    heard: float = 0.0
+    """When something came last (monotonic seconds)."""
 
 
 def follow(server: Server, build: str, following: Following) -> dict[str, Any]:
     """Until the build has ended; its object. Raises ServerUnreachable where the server stays away, and causes."""
     silent_since, tries = time.monotonic(), 0
     while True:
-        before = following.at
+        before, began = following.at, time.monotonic()
         try:
             if _connection(server, build, following):
                 return following.last
             lost: CudabuildError = ServerUnreachable(f"{server.url} ended the connection")  # it is being ended itself
         except ServerUnreachable as error:
             lost = error
-        if following.at > before:
-            silent_since, tries = time.monotonic(), 0
+        if following.at > before or following.heard - began > _LASTING:
+            silent_since, tries = following.heard, 0
         if time.monotonic() - silent_since > PATIENCE:
             lost.hint = f"the build goes on: cudabuild --server {server.url} log {build} --follow"
             raise lost
@@ -68,10 +74,16 @@ def _connection(server: Server, build: str, following: Following) -> bool:
     with server.open(f"{API}/builds/{build}/events", headers) as response:
         if not response.headers.get("content-type", "").startswith("text/event-stream"):
             raise not_ours(server.url, response.headers.get("content-type", ""))
-        for event in events_of(response.iter_bytes(), server.url):
+        for event in events_of(_heard(response.iter_bytes(), following), server.url):
             if _take(event, following, server.url):
                 return True
     return False
+
+
+def _heard(pieces: Iterable[bytes], following: Following) -> Iterator[bytes]:
+    for piece in pieces:
+        following.heard = time.monotonic()
+        yield piece
 
 
 def _take(event: Event, following: Following, url: str) -> bool:
@@ -112,7 +124,7 @@ def _event(fields: dict[str, list[str]], url: str) -> Event:
         data = json.loads(text)
     except ValueError:
         raise not_ours(url, text) from None
-    return Event(fields.get("event", ["message"])[-1], data, int(number) if number.isdecimal() else None)
+    return Event(fields.get("event", ["message"])[-1], data, int(number) if _NUMBER.fullmatch(number) else None)
 
 
 def _lines(pieces: Iterable[bytes], url: str) -> Iterator[bytes]:

@@ -77,7 +77,7 @@ def serve(place: Place, options: dict[str, Any], index_settings: Callable[..., I
     log_to(as_json=_json(options["log_format"]))
     check_certificate(place)
     with listen(place) as listener:
-        shared = options["public"] or is_shared(listener)
+        shared = options["public"] or is_shared(listener) or has_others(options, settings)
         index = index_settings(asked, options, shared=shared)
         context = make_context(asked, Warnings())
         service = make_service(context, asked, settings, base_url(place, listener))
@@ -96,6 +96,17 @@ def serve(place: Place, options: dict[str, Any], index_settings: Callable[..., I
             service.worker.stop(settings.on_stop)
             service.database.close()
     return 0
+
+
+def has_others(options: Mapping[str, Any], settings: ServiceSettings) -> bool:
+    """Whether a proxy brings others here, whatever the address: it has a name of its own, or its headers are believed.
+
+    To the service all of them come from this machine, so nothing else tells them from its own people.
+    """
+    from buildkit.index.lines import is_loopback
+
+    names = (*options["host_names"], *settings.hosts)
+    return bool(options["trust_proxy"]) or not all(map(is_loopback, names))
 
 
 def service_settings(asked: Asked, options: Mapping[str, Any]) -> ServiceSettings:

@@ -46,12 +46,14 @@ def workers(service: Here) -> WorkerList:
     return service.workers()
 
 
+@health.head("/healthz", include_in_schema=False)
 @health.get("/healthz", summary="Whether it is up")
 def healthz() -> HealthAnswer:
     """It answers."""
     return HealthAnswer(status="ok")
 
 
+@health.head("/readyz", include_in_schema=False)
 @health.get("/readyz", summary="Whether it can work", responses={503: {"model": HealthAnswer}})
 def readyz(service: Here, response: Response) -> HealthAnswer:
     """Database, worker and store, each `ok` or not."""

@@ -106,11 +106,13 @@ async def _failed(request: Request, error: Exception) -> Response:
     return answer
 
 
-async def _not_understood(_request: Request, error: Exception) -> Response:
+async def _not_understood(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     hint = "what is understood stands in /openapi.json"
+    if first["loc"] == ("body",) and "json" not in request.headers.get("content-type", ""):
+        hint = "send it with the header Content-Type: application/json"
     return problems.problem(422, f"{where}: {first['msg']}".replace("\n", " "), hint=hint)
 
 

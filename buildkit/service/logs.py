@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -52,7 +53,8 @@ class PlainLines(logging.Formatter):
         text = without_secrets(record.getMessage())
         facts = " ".join(f"{name}={_plain(value)}" for name, value in getattr(record, "facts", {}).items())
         line = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in f"{text} {facts}".rstrip())
-        return line + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
+        trace = f"\n{without_secrets(self.formatException(record.exc_info))}" if record.exc_info else ""
+        return line + trace
 
 
 def log_to(stream: IO[str] | None = None, *, as_json: bool, level: int = logging.INFO) -> logging.Handler:
@@ -86,8 +88,9 @@ class BuildLog:
         for file in self.files:
             size = _size(file)
             if at < size:
-                with file.open("rb") as stream:
+                with suppress(FileNotFoundError), file.open("rb") as stream:  # taken away meanwhile
                     return os.pread(stream.fileno(), min(count, size - at), at)
+                return b""
             at -= size
         return b""
 

@@ -219,11 +219,12 @@ def _is_part(request: Request) -> bool:
 
 
 def _id(request: Request) -> str:
-    return str(request.path_params["id"])[:200]
+    return _field(str(request.path_params["id"]))[:200]
 
 
 def _field(value: str | None) -> str:
-    return (value or "").strip()[:_LONGEST_FIELD]
+    """PostgreSQL takes no NUL in a text, and nothing here has one in its name."""
+    return (value or "").replace("\0", "\ufffd").strip()[:_LONGEST_FIELD]
 
 
 def request_of(given: dict[str, str]) -> BuildRequest:

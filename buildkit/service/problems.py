@@ -54,6 +54,7 @@ def of_error(error: CudabuildError) -> Response:
     status = status_of(error)
     if status >= 500:
         text = "the service's database or store cannot be used at this moment; its log says why"
+        text = text if status != 500 else "the service could not do this; its log says why"
         return problem(status, text, kind=error.kind, exit_code=error.exit_code)
     return problem(status, error.message, kind=error.kind, exit_code=error.exit_code, hint=error.hint)
 

@@ -40,10 +40,12 @@ def _database(value: object) -> object:
         return value
     try:
         url = make_url(value)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter of a port that is no number
         raise ValueError("write sqlite:////FOLDER/FILE or postgresql://USER@HOST/NAME") from None
     if url.get_backend_name() not in {"sqlite", "postgresql"}:
         raise ValueError("it is a database of SQLite or PostgreSQL")
+    if url.get_backend_name() == "sqlite" and (url.host or url.database in {None, "", ":memory:"}):
+        raise ValueError("it names no file: write sqlite:////FOLDER/FILE")
     if url.get_backend_name() == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
     return url.render_as_string(hide_password=False)

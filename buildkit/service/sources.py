@@ -11,7 +11,7 @@ from buildkit.recipe.loader import LoadedRecipe
 from buildkit.service.answers import BuildRequest
 
 _SOURCE = re.compile(
-    r"(?P<url>https://[^\s@#?]+)@(?P<rev>[0-9a-f]{40}|[0-9a-f]{64})(?:#subdirectory=[A-Za-z0-9._/-]+)?"
+    r"(?P<url>https://[!$->A-~]+)@(?P<rev>[0-9a-f]{40}|[0-9a-f]{64})(?:#subdirectory=[A-Za-z0-9._/-]+)?"
 )
 
 

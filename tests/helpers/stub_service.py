@@ -163,6 +163,7 @@ def app_of(stub: Stub) -> Starlette:
         route(f"{own}/b1/cancel", cancelled, "POST"),
         route(f"{own}/{{build}}/trace", missing),
         route(f"{own}/{{build}}", build),
+        route("/api/v1/plan", lambda _r: {"schema": 1, "build": None, "error": stub.error}, "POST"),
         route("/api/v1/recipes", lambda _r: {"schema": 1, "recipes": [
             {"name": "some-kernels", "summary": "Kernels", "versions": ["1.0"], "license": "MIT",
              "redistributable": True, "status": "confirmed", "grade": None}]}),

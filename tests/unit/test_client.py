@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -12,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from stub_service import FILENAME, WHEEL, Stub, problem, served
 
 from buildkit.cli import client_http, client_stream
 from buildkit.cli.client_words import wanted
 from buildkit.cli.schema import ANSWER, CancelObject, DetachedObject
 from buildkit.cli.start import main
+from buildkit.input_errors import ServerUnreachable
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ("build", "some-kernels", "--target", "12.0")
@@ -230,6 +232,86 @@ def test_a_server_that_is_always_busy(stub: Stub, capsys: pytest.CaptureFixture[
     stub.refusals = [PlainTextResponse("later", 503) for _ in range(client_http.TRIES)]
     assert run(stub, *BUILD, "--json") == 4
     assert one(capsys)["error"]["kind"] == "server-unreachable"
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (("log", "last"), {"builds": [1]}),
+        (("log", "b1", "--follow"), {}),
+        (("cancel", "b1"), {}),
+        (("recipes", "list"), {"recipes": [{"name": 3}]}),
+        (("recipes", "show", "x"), {"recipes": [{"name": 3}]}),
+    ],
+)
+def test_an_answer_of_another_shape_is_no_traceback(
+    stub: Stub, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], answer: dict[str, Any]
+) -> None:
+    stub.refusals = [JSONResponse({"schema": 1, **answer})] * 2
+    assert run(stub, *words) == 4
+    assert "does not answer as a server of cudabuild" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [("plan", "some-kernels"), ("some-kernels", "--plan")])
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_plan_that_fails_there_fails_here(
+    stub: Stub, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], as_json: bool
+) -> None:
+    stub.refusals = [JSONResponse({"schema": 1, "build": None, "recipe": "some-kernels", "error": FAILURE})]
+    assert run(stub, *words, *(["--json"] if as_json else [])) == 7
+    said = capsys.readouterr()
+    assert json.loads(said.out)["error"]["kind"] == "out-of-memory" if as_json else "memory ran out" in said.err
+
+
+@pytest.mark.parametrize("text", [".", "..", "?limit=1", "a#b", "a b", "%2e", "-x", "::set-output", "x" * 129])
+def test_what_is_no_builds_name_is_not_asked_for(stub: Stub, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    assert run(stub, "log", "--", text) == 10
+    assert "no build" in capsys.readouterr().err
+    assert stub.asked == []
+
+
+class Waiting:
+    """A server whose build waits: each connection says so every 15 seconds, and breaks when its seconds are over."""
+
+    url = "http://server"
+
+    def __init__(self, *lasting: float) -> None:
+        self.now, self.lasting, self.connections = 0.0, list(lasting), 0
+        self.headers = {"content-type": "text/event-stream"}
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    @contextlib.contextmanager
+    def open(self, _path: str, _headers: dict[str, str]) -> Iterator[Waiting]:
+        self.connections += 1
+        yield self
+
+    def iter_bytes(self) -> Iterator[bytes]:
+        for _ in range(int(self.lasting.pop(0) // 15) if self.lasting else 0):
+            self.now += 15
+            yield b": still here\n\n"
+        if not self.lasting:
+            yield b'event: end\ndata: {"schema": 1, "status": "succeeded"}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("lasting", "ends"), [((3600, 3600, 3600, 0), True), ((15, 15) * 30, False), ((3600, *(0,) * 90), False)]
+)
+def test_a_connection_that_breaks_after_a_long_wait_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, lasting: tuple[float, ...], ends: bool
+) -> None:
+    server = Waiting(*lasting)
+    monkeypatch.setattr(client_stream, "time", server)
+    if ends:
+        assert client_stream.follow(server, "b1", client_stream.Following())["status"] == "succeeded"  # type: ignore[arg-type]
+        return
+    with pytest.raises(ServerUnreachable):
+        client_stream.follow(server, "b1", client_stream.Following())  # type: ignore[arg-type]
+    assert server.now - lasting[0] < client_stream.PATIENCE + 40
 
 
 def test_nobody_there(stub: Stub, capsys: pytest.CaptureFixture[str]) -> None:

@@ -205,6 +205,7 @@ def get(lists: Lists, tmp_path: Path) -> Get:
         ("/ui/builds?status=failed", 200, "No build fits"), ("/ui/builds/live", 200, "data-events"),
         ("/ui/builds/ended", 200, "Keep this page"), ("/ui/builds/none", 404, "no build none is known here"),
         ("/ui/builds/%3Cscript%3E", 404, "no build &lt;script&gt; is known"),
+        ("/ui/builds/a%00b", 404, "no build a\ufffdb is known"), ("/ui/builds?recipe=%00", 200, "\ufffd"),
         ("/ui/submit?recipe=fast", 200, 'value="fast"'),
         ("/ui/machine", 200, "Running now"), ("/ui/static/live.js", 200, "EventSource"),
         ("/ui/static/htmx.LICENSE", 404, ""), ("/ui/static/..%2Fpages.py", 404, ""),

@@ -283,7 +283,14 @@ def test_workers_and_health(client: TestClient, service: Service) -> None:
     assert (workers["queued"], workers["running"]) == (1, 0)
     assert [(each["id"], each["alive"], each["running"]) for each in workers["workers"]] == [("one", True, [])]
     assert client.get("/healthz").json()["status"] == "ok"
+    assert [client.head(path).status_code for path in ("/healthz", "/readyz")] == [200, 200]
     assert client.get("/readyz").json()["checks"] == {"database": "ok", "worker": "ok", "store": "ok"}
+
+
+def test_a_body_that_is_not_said_to_be_json_is_told_the_header(client: TestClient) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    found = problem(client.post("/api/v1/builds", content=json.dumps(ASKED), headers=form), 422)
+    assert "Content-Type: application/json" in found.hint
 
 
 def test_a_database_that_is_gone_is_503_and_says_nothing_of_where_it_was(
@@ -319,6 +326,8 @@ def test_an_admin_may_send_a_recipe_or_a_source_from_allowed_hosts(service: Serv
             "https://169.254.169.254/a",
             "file:///etc",
             "/etc",
+            "https://github.com/a\0b",
+            "https://github.com/\u00e4",
         ):
             found = problem(client.post("/api/v1/builds", json={**ASKED, "source": f"{source}@{commit}"}), 422)
             assert "pw" not in found.model_dump_json()

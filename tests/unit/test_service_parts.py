@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from buildkit.cli.serve_service import check_database, place_of
+from buildkit.cli.serve_service import check_database, has_others, place_of
 from buildkit.cli.service_reference import openapi_text, settings_text
 from buildkit.errors import ConfigError, SourceError, UsageError
+from buildkit.service import logs
 from buildkit.service.answers import BuildRequest
 from buildkit.service.logs import BuildLog, log_to, text_of, whole_characters, without_secrets
 from buildkit.service.settings import ServiceSettings, read_service_settings
@@ -42,6 +43,10 @@ def test_settings_from_the_file_variables_and_options() -> None:
         ({}, {"CUDABUILD_SERVICE_ON_STOP": "never"}, "CUDABUILD_SERVICE_ON_STOP"),
         ({"database": "mysql://me:hidden@db/x"}, {}, "SQLite or PostgreSQL"),
         ({"database": "hidden"}, {}, "postgresql://"),
+        ({"database": "sqlite:///"}, {}, "no file"),
+        ({"database": "sqlite:///:memory:"}, {}, "no file"),
+        ({"database": "sqlite://host/hidden"}, {}, "no file"),
+        ({"database": "postgresql://me:hidden@db:port/x"}, {}, "postgresql://"),
         ({"lease": "soon"}, {}, "lease"),
     ],
 )
@@ -50,6 +55,23 @@ def test_settings_that_are_none_are_located(table: dict[str, Any], environ: dict
         read_service_settings(table, environ, {}, "file")
     assert said in caught.value.message
     assert "hidden" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("names", "hosts", "proxy", "others"),
+    [
+        ((), (), "", False),
+        (("localhost", "127.0.0.2"), ("::1",), "", False),
+        (("builds.example",), (), "", True),
+        ((), ("localhost", "builds.example"), "", True),
+        ((), (), "127.0.0.1", True),
+    ],
+)
+def test_behind_a_proxy_nobody_is_of_this_machine(
+    names: tuple[str, ...], hosts: tuple[str, ...], proxy: str, others: bool
+) -> None:
+    options = {"host_names": names, "trust_proxy": proxy}
+    assert has_others(options, ServiceSettings(hosts=hosts)) is others
 
 
 def test_a_password_is_not_taken_from_the_command_line() -> None:
@@ -97,11 +119,14 @@ def test_a_line_of_the_log_is_one_object_whatever_is_in_it() -> None:
         logging.getLogger("cudabuild.service").info("a\nb %s", "x\r", extra={"facts": {"path": "/\n{", "status": 7}})
         log_to(stream, as_json=False)
         logging.getLogger("cudabuild.service").info("c\nd\x1b[1m")
+        failed = ValueError("https://me:hidden@db")
+        logging.getLogger("cudabuild.service").error("broke", exc_info=failed)
     finally:
         for log, (handlers, propagate, level) in zip(loggers, before, strict=True):
             log.handlers[:], log.propagate = handlers, propagate
             log.setLevel(level)
-    first, second, nothing = stream.getvalue().split("\n")
+    first, second, third, trace, nothing = stream.getvalue().split("\n")
+    assert (third, trace) == ("broke", "ValueError: https://***@db")
     said = json.loads(first)
     assert (said["message"], said["path"], said["status"], said["level"]) == ("a\nb x\r", "/\n{", 7, "info")
     assert (second, nothing) == ("c\\x0ad\\x1b[1m", "")
@@ -119,7 +144,7 @@ def test_half_characters_wait() -> None:
     assert text_of(data).encode("utf-8", "surrogateescape") == data
 
 
-def test_a_log_of_several_attempts_is_one(tmp_path: Path) -> None:
+def test_a_log_of_several_attempts_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [tmp_path / name for name in ("a", "absent", "b")]
     files[0].write_bytes(b"abc")
     files[2].write_bytes(b"defg")
@@ -129,6 +154,9 @@ def test_a_log_of_several_attempts_is_one(tmp_path: Path) -> None:
     while piece := log.read(len(read), 2):
         read += piece
     assert read == b"abcdefg"
+    files[0].unlink()  # as a clean-up does between two looks
+    monkeypatch.setattr(logs, "_size", lambda _file: 3)
+    assert log.read(0, 9) == b""
 
 
 PRIVATE = [
