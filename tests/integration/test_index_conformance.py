@@ -150,7 +150,7 @@ BREAKAGES: dict[str, tuple[Patch, str]] = {
     "no form is refused": (
         _set(answers, "not_acceptable", lambda request: _error(request, 200, "x", "x")), "refuses_unknown_forms"),
     "no Vary": (_set(answers, "page", _without_vary), "varies_by_accept"),
-    "names are taken as they are": (_set(app, "normalised", lambda name: name), "normalises_names"),
+    "names are taken as they are": (_set(app, "canonicalize_name", lambda name: name), "normalises_names"),
     "plus signs are linked as they are": (_set(model, "quote", lambda text, **_: text), "quotes_plus_signs"),
     "the wheel's hash for its metadata": (
         _set(model, "_line", _line_with(metadata_sha256=lambda release: release.sha256)), "serves_metadata"),

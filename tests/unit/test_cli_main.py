@@ -7,7 +7,6 @@ import io
 import json
 import os
 import sys
-from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +149,7 @@ def test_who_ends_a_command_is_told_what_that_command_goes_on_with(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def end(**_: Any) -> None:
-        raise copy(error)
+        raise type(error)(*error.args)  # each time another: the hint is written into it
 
     monkeypatch.setattr(cli, "main", end)
     assert main(words) in {130, 143}

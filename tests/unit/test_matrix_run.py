@@ -430,7 +430,10 @@ def test_lines_while_it_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(said) == len(set(said)) == 8
 
 
-def test_the_table_stands_below_the_lines_and_is_taken_away(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_stands_below_the_lines_and_is_taken_away(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     watcher = TableWatcher()
     state = a_run([a_cell("a"), a_cell("b")])
     tasks = [Task(name, lambda _memory: (), NEED, None) for name in "ab"]
