@@ -16,7 +16,9 @@ from buildkit.errors import StoreError, UsageError
 from buildkit.plan.request import MOST_JOBS
 
 if TYPE_CHECKING:
+    from buildkit.machine.limits import Limits
     from buildkit.matrix.cell import Cell
+    from buildkit.matrix.executors import ExecutorContext
     from buildkit.matrix.history import Estimate
     from buildkit.matrix.results import CellObject, DroppedObject, RunObject
 
@@ -85,7 +87,7 @@ def _run(inputs: Inputs, options: Mapping[str, Any]) -> RunObject:
     """Choose the cells, run them, return the document."""
     from buildkit.cli.matrix_watch import watcher_for_this_terminal
     from buildkit.machine.limits import read_limits
-    from buildkit.matrix.executors import ExecutorContext, is_local, make_executor, one_platform
+    from buildkit.matrix.executors import is_local, make_executor, one_platform
     from buildkit.matrix.history import estimate
     from buildkit.matrix.run import MatrixRun, Policy
     from buildkit.matrix.tasks import tasks_of
@@ -96,21 +98,13 @@ def _run(inputs: Inputs, options: Mapping[str, Any]) -> RunObject:
     pasts = inputs.pasts()
     estimates = {cell.id: estimate(cell, inputs.packages[cell.recipe, cell.version], pasts) for cell in cells}
     common = common_words(options)
-    state = _document(inputs, options, cells, left_out, estimates, common)
-    folder = inputs.runs.logs(state.run)
-    executor = make_executor(
-        options["executor"],
-        ExecutorContext(
-            folder,
-            inputs.file.parent,
-            inputs.asked.environ,
-            options["slots"],
-            limits.cpus,
-            inputs.context.places.cache,
-            options["store"] or inputs.asked.settings.store or "",
-        ),
-    )
-    state = state.model_copy(update={"slots": executor.slots})
+    with inputs.runs.choosing():
+        state = _document(inputs, options, cells, left_out, estimates, common)
+        executor = make_executor(
+            options["executor"], _surroundings(inputs, options, inputs.runs.logs(state.run), limits)
+        )
+        state = state.model_copy(update={"slots": executor.slots})
+        inputs.runs.write(state)
     todo = [cell for cell in cells if state.cell(cell.id).status != "succeeded"]
     python = inputs.python_of() if local else _by_name
     tasks = tasks_of(todo, inputs.packages, estimates, common, python, options["jobs"])
@@ -126,6 +120,21 @@ def _run(inputs: Inputs, options: Mapping[str, Any]) -> RunObject:
         watcher.close()
     runs.clear(done.run)
     return done
+
+
+def _surroundings(inputs: Inputs, options: Mapping[str, Any], folder: Path, limits: Limits) -> ExecutorContext:
+    """What an executor is told of this command. ``folder``: where answers and logs are put."""
+    from buildkit.matrix.executors import ExecutorContext
+
+    return ExecutorContext(
+        folder,
+        inputs.file.parent,
+        inputs.asked.environ,
+        options["slots"],
+        limits.cpus,
+        inputs.context.places.cache,
+        options["store"] or inputs.asked.settings.store or "",
+    )
 
 
 def _by_name(cell: Cell) -> str:

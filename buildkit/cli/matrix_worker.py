@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def worker_command(*, address: str, **options: Any) -> int:
     from buildkit.matrix.worker_survey import look, resources
 
     context = make_context(Asked.read({}), Silent())
-    name = options["name"] or platform.node()
+    name = checked_name(options["name"] or platform.node())
     survey = look(context.environ, context.places.memo, memory=options["memory"], offline=options["offline"])
     share = str((context.cwd / options["share"]).absolute()) if options["share"] else ""
     environ = {**context.environ, "CUDABUILD_CACHE": str(context.places.cache)}
@@ -74,3 +75,11 @@ def worker_command(*, address: str, **options: Any) -> int:
     )
     serve(settings, environ, say)
     return 0
+
+
+def checked_name(name: str) -> str:
+    """A name that can stand in a path and in a line. Raises UsageError."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        hint = "letters, digits, dots, dashes and underscores: --name node7"
+        raise UsageError(f"{name!r} cannot be a worker's name", hint=hint)
+    return name

@@ -6,9 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import islice, product
 from typing import Literal
 
+from buildkit.errors import ConfigError
 from buildkit.machine.arch import parse_targets, torch_arch_list
 from buildkit.machine.compat import cuda_of_torch
 from buildkit.machine.variants import cuda_label, variant_targets
@@ -17,6 +18,9 @@ from buildkit.matrix.feasible import impossible
 from buildkit.matrix.model import DEFAULT_SET, Axes, Matrix, Override, Rule
 from buildkit.matrix.packages import Wanted
 from buildkit.recipe.conditions import applies
+
+MOST_CELLS = 2000
+"""Combinations of one file. Beyond what anybody builds; lists that multiply by mistake would fill memory and disk."""
 
 DropKind = Literal["impossible", "excluded"]
 
@@ -63,10 +67,16 @@ def words_of_recipes(matrix: Matrix) -> tuple[str, ...]:
 
 
 def expand(matrix: Matrix, packages: Mapping[str, Sequence[Wanted]], here: Here) -> Expansion:
-    """The cells. ``packages`` maps each of :func:`words_of_recipes` to what it means."""
+    """The cells. ``packages`` maps each of :func:`words_of_recipes` to what it means.
+
+    Raises ConfigError where there are too many.
+    """
     candidates: list[_Candidate] = []
     for axes in (matrix, *(_inherited(more, matrix) for more in matrix.include)):
-        candidates += _combinations(axes, matrix, packages, here)
+        candidates += islice(_combinations(axes, matrix, packages, here), MOST_CELLS + 1)
+        if len(candidates) > MOST_CELLS:
+            text = f"the matrix has more than {MOST_CELLS} combinations"
+            raise ConfigError(text, hint="make lists shorter, or several files of it: --file FILE")
     cells: dict[str, Cell] = {}
     dropped: dict[str, Dropped] = {}
     for one in _named([_overridden(one, matrix.override) for one in candidates]):

@@ -97,7 +97,7 @@ def workflow_text(value: dict[str, Any], source: str) -> str:
 
 
 def _head(source: str) -> str:
-    lines = [f"# {MARK} from {source}: do not edit, run it again (--out this file)."]
+    lines = [f"# {MARK} from {' '.join(source.split())}: do not edit, run it again (--out this file)."]
     lines += [f"# {each.name} {each.release}: this commit was not confirmed." for each in _unconfirmed()]
     return "\n".join(lines) + "\n"
 

@@ -17,6 +17,7 @@ from buildkit.build.running import SILENCE, runs_here
 from buildkit.errors import NoSuchBuild
 from buildkit.matrix.results import RunObject
 from buildkit.store.disk import disk_causes, make_folder, new_file, write_all
+from buildkit.store.locks import file_lock
 from buildkit.store.model import is_name
 
 KEPT = 30
@@ -33,6 +34,12 @@ class Runs:
     def new_id() -> str:
         """An id like ``20261122-3f2a91`` (UTC date)."""
         return f"{datetime.now(timezone.utc):%Y%m%d}-{secrets.token_hex(3)}"
+
+    @contextlib.contextmanager
+    def choosing(self) -> Iterator[None]:
+        """While it is held no other command begins a run: who has looked what runs writes its own document first."""
+        with file_lock(self.folder / "choosing.lock"):
+            yield
 
     def logs(self, run: str) -> Path:
         """Where a run's answers and logs lie."""

@@ -34,6 +34,8 @@ HEADERS = {
 }
 OPEN = frozenset({"/healthz", "/readyz"})
 """What says nothing but whether it is up."""
+_PASSED_ON = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
+"""Headers of proxies (RFC 7239, RFC 9110 7.6.3, nginx): who asks is not a person of this machine then."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _BURST = 10.0
 """Seconds of its rate that a client may use at once."""
@@ -131,6 +133,9 @@ class Gate:
         """By its token; without one a person of this machine, where that will do."""
         right = needed(scope["method"], route_path(scope))
         bears = headers.get("authorization")
+        if right is not None and not bears and not self._policy.any_address and _passed_on(headers):
+            text = "a proxy brings people of other machines here, for whom this server was not started"
+            raise Refused(403, f"{text}: its operator names it with --host-name, and they get tokens")
         if right is None or (not bears and right not in self._policy.guarded):
             return Who("local")
         if len(headers.getlist("authorization")) > 1:
@@ -195,6 +200,10 @@ def _check_origin(headers: Headers, method: str) -> None:
             raise Refused(403, "a page of another site may not ask here")
     if method not in _SAFE and headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
         raise Refused(403, "a page of another site may not ask here")
+
+
+def _passed_on(headers: Headers) -> bool:
+    return any(name in headers for name in _PASSED_ON)
 
 
 def _host(text: str) -> str | None:

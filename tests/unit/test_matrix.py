@@ -10,7 +10,7 @@ import pytest
 from buildkit.cli.settings import load_settings
 from buildkit.errors import ConfigError, RecipeError, UnknownRecipe
 from buildkit.matrix.cell import Cell, cell_id
-from buildkit.matrix.expand import Expansion, Here, expand, words_of_recipes
+from buildkit.matrix.expand import MOST_CELLS, Expansion, Here, expand, words_of_recipes
 from buildkit.matrix.feasible import impossible
 from buildkit.matrix.model import load_matrix, parse_matrix
 from buildkit.matrix.packages import Wanted, find_packages
@@ -288,3 +288,10 @@ def test_targets_of_two_words_are_judged_together() -> None:
     cell = Cell("x", "vox", "1.2", "2.13.0+cu130", "13.0", "3.11", ("8.6;9.0a",), "cuda", "linux_x86_64")
     assert impossible(cell, VOX) == ""
     assert "no target set" in impossible(replace(cell, targets=()), VOX)
+
+
+def test_lists_that_multiply_without_end_are_refused() -> None:
+    many = ", ".join(f'"r{number}"' for number in range(60))
+    torches = ", ".join(f'"2.{number}.0+cu130"' for number in range(60))
+    with pytest.raises(ConfigError, match=f"more than {MOST_CELLS}"):
+        expanded(f"recipes = [{many}]\ntorch = [{torches}]\n")

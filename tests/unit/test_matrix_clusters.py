@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from buildkit.cli.matrix_worker import checked_name
 from buildkit.errors import UsageError
 from buildkit.matrix.dask_policy import checked_address
 from buildkit.matrix.dask_task import Task, key_of
@@ -235,3 +236,10 @@ def test_a_task_has_one_key_for_each_cell_and_its_words() -> None:
     one = Task("a-1.0", ("build", "a"), 1.0, "/x")
     assert key_of(one) == key_of(Task("a-1.0", ("build", "a"), 2.0, "/y"))
     assert key_of(one) != key_of(Task("a-1.0", ("build", "a", "--refresh"), 1.0, "/x"))
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", "-x", ".", "", "two words", "line\nbreak", "x" * 101])
+def test_a_worker_with_a_name_that_is_none(name: str) -> None:
+    with pytest.raises(UsageError, match="cannot be a worker's name"):
+        checked_name(name)
+    assert checked_name("node-7.example") == "node-7.example"

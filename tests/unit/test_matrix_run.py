@@ -37,6 +37,7 @@ from buildkit.matrix.schedule import longest_first, lower_bound, makespan
 from buildkit.matrix.state import Runs
 from buildkit.matrix.tasks import continued, fingerprint, need_of, tasks_of, words_of
 from buildkit.matrix.worker_process import CellProcess
+from buildkit.store.locks import LockBusy, file_lock
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "reference"
 GIB = 1 << 30
@@ -518,3 +519,12 @@ def test_a_cell_goes_to_no_server(tmp_path: Path) -> None:
     running = CellProcess(command, environ, tmp_path / "cell", tmp_path).start()
     running.wait()
     assert (tmp_path / "cell" / "answer.json").read_text() == '""\n'
+
+
+def test_two_commands_do_not_both_begin_a_run(tmp_path: Path) -> None:
+    """The second looks what runs only when the first has written that it does."""
+    runs = Runs(tmp_path / "matrix")
+    with runs.choosing(), pytest.raises(LockBusy), file_lock(runs.folder / "choosing.lock", patience=0.0):
+        pass
+    with runs.choosing():
+        assert list(runs.newest_first()) == []

@@ -56,6 +56,19 @@ def test_its_own_names_do(client: TestClient) -> None:
         assert client.get("/api/v1/builds", headers={"Host": host}).status_code == 200, host
 
 
+@pytest.mark.parametrize("header", ["Forwarded", "Via", "X-Forwarded-For", "X-Real-IP"])
+def test_who_comes_through_a_proxy_is_nobody_of_this_machine(client: TestClient, tmp_path: Path, header: str) -> None:
+    """nginx asks with `Host: 127.0.0.1:PORT` unless it is told otherwise."""
+    through = {"Host": "127.0.0.1:8080", header: "203.0.113.7"}
+    assert client.get("/healthz", headers=through).status_code == 200
+    for path in ("/api/v1/builds", "/openapi.json", "/pt2.13-cu130/simple/"):
+        answer = client.get(path, headers=through)
+        assert (answer.status_code, "--host-name" in answer.text) == (403, True), path
+    assert client.post("/api/v1/builds", json=ASKED, headers=through).status_code == 403
+    token = new_token(tmp_path / "tokens.json", "ann", ["read"])
+    assert client.get("/api/v1/builds", headers={**through, "Authorization": f"Bearer {token}"}).status_code == 200
+
+
 ORIGINS = [
     "http://evil.example",
     "null",
